@@ -1,0 +1,1 @@
+"""Host-side tools: model.pt → bundle."""
