@@ -1,0 +1,1 @@
+"""Training: the only part of `edge_speech` that needs torch."""

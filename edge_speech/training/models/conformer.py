@@ -1,0 +1,297 @@
+"""Causal Conformer with chunked attention and cached state.
+
+Conformer: Gulati et al. 2020, https://arxiv.org/abs/2005.08100. Causal convolutions and attention limited to the
+own chunk and a fixed left context make the encoder streamable; a learned bias per head and relative distance
+(Raffel et al. 2020, section 2.1, https://arxiv.org/abs/1910.10683) takes the place of positional encodings.
+
+Every convolution looks only back, so there is no right context: attention inside the chunk is all the lookahead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_speech.encoder import StreamingSpec, TensorSpec
+
+SUBSAMPLING_FACTOR = 4
+SUBSAMPLING_KERNEL = 5
+SUBSAMPLING_STRIDE = 2
+# A convolution of kernel k and stride s that ends on the newest frame looks k - s frames back.
+SUBSAMPLING_CACHE = SUBSAMPLING_KERNEL - SUBSAMPLING_STRIDE
+# Log-mel energy of digital silence, ln(FLT_EPSILON), Kaldi's floor.
+SILENCE = -15.942385
+# Normalised features are clamped here, so that digital silence stays near the speech it borders on.
+FEATURE_FLOOR = -4.0
+# Added to the scores of keys that do not exist; exp() of it is 0 in float32 and float16.
+MASKED = -1e4
+
+
+@dataclass(frozen=True)
+class Config:
+    """Dimensions of the encoder; `*_frames` are feature frames (10 ms each by default)."""
+
+    num_features: int = 80
+    vocab_size: int = 500
+    d_model: int = 64
+    num_layers: int = 5
+    num_heads: int = 4
+    feed_forward_dim: int = 256
+    conv_kernel: int = 15
+    chunk_frames: int = 16
+    left_context_frames: int = 64
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("num_features", "vocab_size", "d_model", "num_layers", "num_heads", "feed_forward_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.d_model % self.num_heads:
+            raise ValueError(f"d_model {self.d_model} is not a multiple of num_heads {self.num_heads}")
+        for name in ("chunk_frames", "left_context_frames"):
+            if getattr(self, name) < 1 or getattr(self, name) % SUBSAMPLING_FACTOR:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be a multiple of {SUBSAMPLING_FACTOR}")
+        if self.conv_kernel < 2:
+            raise ValueError(f"conv_kernel is {self.conv_kernel}; it must be at least 2")
+
+
+SIZES = {
+    "small": Config(d_model=64, num_layers=5, feed_forward_dim=256),
+    "medium": Config(d_model=112, num_layers=6, feed_forward_dim=448),
+    "large": Config(d_model=144, num_layers=8, feed_forward_dim=576),
+}
+
+
+def build(config: Config) -> Conformer:
+    """Build the encoder with fresh weights."""
+    return Conformer(config)
+
+
+class Conformer(nn.Module):
+    """features (B, T, F) → log_probs (B, T / 4, V). State: see `initial_state`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.left_frames = config.left_context_frames // SUBSAMPLING_FACTOR
+        self.chunk_output_frames = config.chunk_frames // SUBSAMPLING_FACTOR
+        self.register_buffer("feature_mean", torch.zeros(config.num_features))
+        self.register_buffer("feature_std", torch.ones(config.num_features))
+        self.subsampling = Subsampling(config)
+        self.layers = nn.ModuleList(ConformerLayer(config) for _ in range(config.num_layers))
+        self.output = nn.Linear(config.d_model, config.vocab_size)
+        self.spec = self._spec()
+
+    def _spec(self) -> StreamingSpec:
+        c = self.config
+        head_dim = c.d_model // c.num_heads
+        state = [
+            TensorSpec("subsampling1_cache", (1, c.num_features, SUBSAMPLING_CACHE), "float32"),
+            TensorSpec("subsampling2_cache", (1, c.d_model, SUBSAMPLING_CACHE), "float32"),
+            TensorSpec("processed_frames", (1,), "int64"),
+        ]
+        for i in range(c.num_layers):
+            state.append(TensorSpec(f"layer{i}_keys", (1, c.num_heads, head_dim, self.left_frames), "float32"))
+            state.append(TensorSpec(f"layer{i}_values", (1, c.num_heads, self.left_frames, head_dim), "float32"))
+            state.append(TensorSpec(f"layer{i}_conv", (1, c.d_model, c.conv_kernel - 1), "float32"))
+        return StreamingSpec(
+            chunk_frames=c.chunk_frames,
+            right_context_frames=0,
+            subsampling_factor=SUBSAMPLING_FACTOR,
+            num_features=c.num_features,
+            vocab_size=c.vocab_size,
+            padding_value=SILENCE,
+            state=tuple(state),
+        )
+
+    def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
+        """Zeros of the shapes in `spec`, with `batch_size` as first dimension.
+
+        `processed_frames` counts output frames up to the left context and tells which cached keys exist.
+        """
+        floating = self.output.weight.dtype
+        return tuple(
+            torch.zeros((batch_size, *s.shape[1:]), dtype=torch.int64 if s.dtype == "int64" else floating)
+            for s in self.spec.state
+        )
+
+    def normalise(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set the feature statistics (F,), natural-log mel units."""
+        self.feature_mean.copy_(torch.as_tensor(mean))  # type: ignore[operator]
+        self.feature_std.copy_(torch.as_tensor(std))  # type: ignore[operator]
+
+    def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """One chunk: features (B, chunk_frames, F) and state → log_probs (B, T_out, V) and the next state."""
+        cache1, cache2, processed, *caches = state
+        x, next1, next2 = self.subsampling(self._normalised(features), cache1, cache2)
+        mask = self._streaming_mask(processed, x.dtype)
+        next_state = [next1, next2, (processed + self.chunk_output_frames).clamp(max=self.left_frames)]
+        for i, layer in enumerate(self.layers):
+            x, *next_caches = layer(x, mask, self._streaming_distance(), *caches[3 * i : 3 * i + 3])
+            next_state += next_caches
+        return (self._log_probs(x), *next_state)
+
+    def parallel(self, features: Tensor) -> Tensor:
+        """Whole utterances: features (B, T, F) → log_probs (B, ceil(T / 4), V), equal to the chunked run."""
+        frames = features.shape[1]
+        missing = -frames % self.config.chunk_frames
+        features = functional.pad(features, (0, 0, 0, missing), value=SILENCE)
+        zeros = self.initial_state(features.shape[0])
+        x, _, _ = self.subsampling(self._normalised(features), zeros[0], zeros[1])
+        mask, distance = self._parallel_mask(x.shape[1])
+        for i, layer in enumerate(self.layers):
+            x, *_ = layer(x, mask, distance, None, None, zeros[3 * i + 5])
+        return self._log_probs(x[:, : -(-frames // SUBSAMPLING_FACTOR)])
+
+    def _normalised(self, features: Tensor) -> Tensor:
+        return ((features - self.feature_mean) / self.feature_std).clamp(min=FEATURE_FLOOR)
+
+    def _log_probs(self, x: Tensor) -> Tensor:
+        return functional.log_softmax(self.output(x), dim=-1)
+
+    def _streaming_mask(self, processed: Tensor, dtype: torch.dtype) -> Tensor:
+        """(B, 1, 1, left + chunk): MASKED where the cache holds no frame yet."""
+        key = torch.arange(self.left_frames + self.chunk_output_frames)
+        missing = key < (self.left_frames - processed).unsqueeze(1)
+        return (missing.to(dtype) * MASKED)[:, None, None, :]
+
+    def _streaming_distance(self) -> Tensor:
+        """(chunk, left + chunk): index of query - key distance into the bias table."""
+        query = torch.arange(self.chunk_output_frames)[:, None] + self.left_frames
+        key = torch.arange(self.left_frames + self.chunk_output_frames)[None, :]
+        return query - key + self.chunk_output_frames - 1
+
+    def _parallel_mask(self, frames: int) -> tuple[Tensor, Tensor]:
+        """Mask (T, T) and distance index (T, T) of the same attention pattern over a whole utterance."""
+        position = torch.arange(frames)
+        chunk_start = position // self.chunk_output_frames * self.chunk_output_frames
+        key, start = position[None, :], chunk_start[:, None]
+        allowed = (key >= start - self.left_frames) & (key < start + self.chunk_output_frames)
+        distance = position[:, None] - key + self.chunk_output_frames - 1
+        last = self.left_frames + 2 * self.chunk_output_frames - 2
+        return (~allowed).float() * MASKED, distance.clamp(0, last)
+
+
+class Subsampling(nn.Module):
+    """Two causal strided convolutions: (B, T, F) → (B, T / 4, D)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        d = config.d_model
+        self.conv1 = nn.Conv1d(config.num_features, d, SUBSAMPLING_KERNEL, SUBSAMPLING_STRIDE)
+        self.conv2 = nn.Conv1d(d, d, SUBSAMPLING_KERNEL, SUBSAMPLING_STRIDE)
+        self.norm = nn.LayerNorm(d)
+
+    def forward(self, features: Tensor, cache1: Tensor, cache2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """features (B, T, F), caches (B, F, 3) and (B, D, 3) → x (B, T / 4, D) and the next caches."""
+        x = torch.cat((cache1, features.transpose(1, 2)), dim=2)
+        next1 = x[:, :, -SUBSAMPLING_CACHE:]
+        y = torch.cat((cache2, functional.silu(self.conv1(x))), dim=2)
+        next2 = y[:, :, -SUBSAMPLING_CACHE:]
+        return self.norm(functional.silu(self.conv2(y)).transpose(1, 2)), next1, next2
+
+
+class ConformerLayer(nn.Module):
+    """Half feed-forward, attention, convolution, half feed-forward; each with a residual connection."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.feed_forward1 = FeedForward(config)
+        self.attention = Attention(config)
+        self.convolution = Convolution(config)
+        self.feed_forward2 = FeedForward(config)
+        self.norm = nn.LayerNorm(config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        distance: Tensor,
+        keys: Tensor | None,
+        values: Tensor | None,
+        conv: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x (B, T, D) → the same shape, and the next keys, values and convolution caches."""
+        x = x + 0.5 * self.dropout(self.feed_forward1(x))
+        attended, keys, values = self.attention(x, mask, distance, keys, values)
+        x = x + self.dropout(attended)
+        convolved, conv = self.convolution(x, conv)
+        x = x + self.dropout(convolved)
+        x = x + 0.5 * self.dropout(self.feed_forward2(x))
+        return self.norm(x), keys, values, conv
+
+
+class FeedForward(nn.Module):
+    """LayerNorm → Linear → SiLU → Linear, (B, T, D) → (B, T, D)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.d_model)
+        self.expand = nn.Linear(config.d_model, config.feed_forward_dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.contract = nn.Linear(config.feed_forward_dim, config.d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, D) → (B, T, D)."""
+        hidden: Tensor = self.contract(self.dropout(functional.silu(self.expand(self.norm(x)))))
+        return hidden
+
+
+class Attention(nn.Module):
+    """Multi-head attention over cached and current frames with a learned relative bias."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.left_frames = config.left_context_frames // SUBSAMPLING_FACTOR
+        distances = self.left_frames + 2 * (config.chunk_frames // SUBSAMPLING_FACTOR) - 1
+        self.norm = nn.LayerNorm(config.d_model)
+        self.query = nn.Linear(config.d_model, config.d_model)
+        self.key = nn.Linear(config.d_model, config.d_model)
+        self.value = nn.Linear(config.d_model, config.d_model)
+        self.output = nn.Linear(config.d_model, config.d_model)
+        self.distance_bias = nn.Parameter(torch.zeros(config.num_heads, distances))
+        self.scale = 1.0 / math.sqrt(config.d_model // config.num_heads)
+
+    def forward(
+        self, x: Tensor, mask: Tensor, distance: Tensor, keys: Tensor | None, values: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, D), mask broadcast to (B, H, T, S), keys (B, H, d, left), values (B, H, left, d)."""
+        batch, frames, _ = x.shape
+        x = self.norm(x)
+        query = (self.query(x) * self.scale).view(batch, frames, self.num_heads, -1).permute(0, 2, 1, 3)
+        key = self.key(x).view(batch, frames, self.num_heads, -1).permute(0, 2, 3, 1)
+        value = self.value(x).view(batch, frames, self.num_heads, -1).permute(0, 2, 1, 3)
+        if keys is not None and values is not None:
+            key, value = torch.cat((keys, key), dim=3), torch.cat((values, value), dim=2)
+        scores = torch.matmul(query, key) + (self.distance_bias[:, distance] + mask)
+        heads = torch.matmul(scores.softmax(dim=-1), value)
+        joined = heads.permute(0, 2, 1, 3).reshape(batch, frames, -1)
+        return self.output(joined), key[:, :, :, -self.left_frames :], value[:, :, -self.left_frames :]
+
+
+class Convolution(nn.Module):
+    """Pointwise GLU → causal depthwise convolution → batch norm → SiLU → pointwise."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        d = config.d_model
+        self.cache_frames = config.conv_kernel - 1
+        self.norm = nn.LayerNorm(d)
+        self.expand = nn.Linear(d, 2 * d)
+        self.depthwise = nn.Conv1d(d, d, config.conv_kernel, groups=d)
+        self.batch_norm = nn.BatchNorm1d(d)
+        self.contract = nn.Linear(d, d)
+
+    def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, T, D) and cache (B, D, kernel - 1) → (B, T, D) and the next cache."""
+        gated = functional.glu(self.expand(self.norm(x)), dim=-1).transpose(1, 2)
+        padded = torch.cat((cache, gated), dim=2)
+        y = functional.silu(self.batch_norm(self.depthwise(padded))).transpose(1, 2)
+        return self.contract(y), padded[:, :, -self.cache_frames :]
