@@ -60,7 +60,9 @@ class StreamingSpec:
     @staticmethod
     def from_dict(data: dict[str, Any]) -> StreamingSpec:
         """Inverse of `dataclasses.asdict`. Raises KeyError or TypeError on missing or odd fields."""
-        state = tuple(TensorSpec(s["name"], tuple(int(n) for n in s["shape"]), s["dtype"]) for s in data["state"])
+        state = tuple(
+            TensorSpec(s["name"], tuple(int(n) for n in s["shape"]), s["dtype"]) for s in data["state"]
+        )
         numbers = {key: int(data[key]) for key in _INTEGER_FIELDS}
         return StreamingSpec(**numbers, padding_value=float(data["padding_value"]), state=state)
 

@@ -1,4 +1,4 @@
-"""Engines. One file per engine: `edge_speech/backends/NAME.py` with `load(path, spec, num_threads) -> Encoder`."""
+"""Engines, one file each: `edge_speech/backends/NAME.py` has `load(path, spec, num_threads) -> Encoder`."""
 
 from __future__ import annotations
 

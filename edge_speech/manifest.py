@@ -1,0 +1,71 @@
+"""Data manifests: JSON lines in NeMo's form, `{"audio_filepath", "duration", "text", …}`.
+
+Form: https://docs.nvidia.com/nemo-framework/user-guide/latest/nemotoolkit/asr/datasets.html
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_speech.errors import InputError
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One line: where the audio is, what is said, how long it is, and the line's other fields."""
+
+    audio_path: Path
+    text: str
+    duration_s: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_manifest(path: Path | str, need_text: bool = True) -> list[Utterance]:
+    """Read a manifest; audio paths are relative to it. Raises InputError that names the line."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such manifest; expected a file of JSON lines with audio_filepath, duration, text"
+        )
+    utterances = list(_parse(path, need_text))
+    if not utterances:
+        raise InputError(
+            f"{path}: an empty manifest; it needs at least one JSON line with audio_filepath and text"
+        )
+    return utterances
+
+
+def _parse(path: Path, need_text: bool) -> Iterator[Utterance]:
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _parse_line(line, f"{path}:{number}", path.parent, need_text)
+
+
+def _parse_line(line: str, where: str, folder: Path, need_text: bool) -> Utterance:
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}); each line is one object") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: expected an object, got {type(data).__name__}")
+    name = data.pop("audio_filepath", None)
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{where}: 'audio_filepath' must be a non-empty string, got {name!r}")
+    text = data.pop("text", None)
+    if not isinstance(text, str) and (need_text or text is not None):
+        raise InputError(f"{where}: 'text' must be a string, got {text!r}")
+    return Utterance(folder / name, text or "", _duration(data.pop("duration", None), where), data)
+
+
+def _duration(value: object, where: str) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:  # type: ignore[arg-type,operator]
+        raise InputError(f"{where}: 'duration' must be seconds, got {value!r}")
+    return float(value)  # type: ignore[arg-type]
