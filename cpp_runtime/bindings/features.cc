@@ -1,7 +1,65 @@
+// Python: FbankConfig and OnlineFbank. edge_speech/features.py puts the friendly checks of Python's types on
+// top.
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+
 #include "bindings/bindings.h"
+#include "features/fbank.h"
 
 namespace edge_speech {
+namespace {
 
-void bind_features(nanobind::module_&) {}
+namespace nb = nanobind;
+using Samples = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Matrix = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
+void init_config(FbankConfig* self, int sample_rate, int num_mel_bins, double frame_length_ms,
+                 double frame_shift_ms, std::string window, float preemphasis, bool remove_dc_offset,
+                 double low_freq_hz, double high_freq_hz, bool snip_edges, float dither) {
+  new (self) FbankConfig{sample_rate, num_mel_bins,     frame_length_ms, frame_shift_ms, std::move(window),
+                         preemphasis, remove_dc_offset, low_freq_hz,     high_freq_hz,   snip_edges,
+                         dither};
+}
+
+void init_fbank(OnlineFbank* self, const FbankConfig& config) {
+  Result<OnlineFbank> fbank = OnlineFbank::create(config);
+  if (!fbank.ok()) raise_if_error(fbank.status());
+  new (self) OnlineFbank(std::move(fbank.value()));
+}
+
+Matrix read_all(OnlineFbank& fbank) {
+  const size_t frames = fbank.num_frames_ready();
+  const size_t bins = static_cast<size_t>(fbank.config().num_mel_bins);
+  auto data = std::make_unique<float[]>(frames * bins);
+  fbank.read(data.get(), frames);
+  float* rows = data.release();
+  return Matrix(rows, {frames, bins},
+                nb::capsule(rows, [](void* p) noexcept { delete[] static_cast<float*>(p); }));
+}
+
+}  // namespace
+
+void bind_features(nb::module_& m) {
+  nb::class_<FbankConfig>(m, "FbankConfig")
+      .def("__init__", &init_config, nb::kw_only(), nb::arg("sample_rate"), nb::arg("num_mel_bins"),
+           nb::arg("frame_length_ms"), nb::arg("frame_shift_ms"), nb::arg("window"), nb::arg("preemphasis"),
+           nb::arg("remove_dc_offset"), nb::arg("low_freq_hz"), nb::arg("high_freq_hz"),
+           nb::arg("snip_edges"), nb::arg("dither"));
+  nb::class_<OnlineFbank>(m, "OnlineFbank")
+      .def("__init__", &init_fbank, nb::arg("config"))
+      .def("accept_waveform",
+           [](OnlineFbank& self, Samples samples) {
+             raise_if_error(self.accept_waveform(samples.data(), samples.size()));
+           })
+      .def("input_finished", &OnlineFbank::input_finished)
+      .def_prop_ro("num_frames_ready", &OnlineFbank::num_frames_ready)
+      .def("read", &read_all)
+      .def("reset", &OnlineFbank::reset);
+}
 
 }  // namespace edge_speech
