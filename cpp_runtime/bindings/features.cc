@@ -1,5 +1,4 @@
-// Python: FbankConfig and OnlineFbank. edge_speech/features.py puts the friendly checks of Python's types on
-// top.
+// Python: FbankConfig, OnlineFbank and Resampler; edge_speech/features.py adds the checks of Python types.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
@@ -7,15 +6,18 @@
 #include <new>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "bindings/bindings.h"
 #include "features/fbank.h"
+#include "features/resampler.h"
 
 namespace edge_speech {
 namespace {
 
 namespace nb = nanobind;
 using Samples = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Vector = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
 using Matrix = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
 void init_config(FbankConfig* self, int sample_rate, int num_mel_bins, double frame_length_ms,
@@ -35,11 +37,34 @@ void init_fbank(OnlineFbank* self, const FbankConfig& config) {
 Matrix read_all(OnlineFbank& fbank) {
   const size_t frames = fbank.num_frames_ready();
   const size_t bins = static_cast<size_t>(fbank.config().num_mel_bins);
-  auto data = std::make_unique<float[]>(frames * bins);
-  fbank.read(data.get(), frames);
-  float* rows = data.release();
-  return Matrix(rows, {frames, bins},
-                nb::capsule(rows, [](void* p) noexcept { delete[] static_cast<float*>(p); }));
+  float* rows = new float[frames * bins];
+  nb::capsule owner(rows, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  fbank.read(rows, frames);
+  return Matrix(rows, {frames, bins}, owner);
+}
+
+void init_resampler(Resampler* self, int in_hz, int out_hz) {
+  Result<Resampler> resampler = Resampler::create(in_hz, out_hz);
+  if (!resampler.ok()) raise_if_error(resampler.status());
+  new (self) Resampler(std::move(resampler.value()));
+}
+
+Vector to_array(std::unique_ptr<std::vector<float>> samples) {
+  std::vector<float>* data = samples.release();
+  nb::capsule owner(data, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
+  return Vector(data->data(), {data->size()}, owner);
+}
+
+Vector process(Resampler& resampler, Samples samples) {
+  auto out = std::make_unique<std::vector<float>>();
+  raise_if_error(resampler.process(samples.data(), samples.size(), out.get()));
+  return to_array(std::move(out));
+}
+
+Vector flush(Resampler& resampler) {
+  auto out = std::make_unique<std::vector<float>>();
+  resampler.flush(out.get());
+  return to_array(std::move(out));
 }
 
 }  // namespace
@@ -60,6 +85,11 @@ void bind_features(nb::module_& m) {
       .def_prop_ro("num_frames_ready", &OnlineFbank::num_frames_ready)
       .def("read", &read_all)
       .def("reset", &OnlineFbank::reset);
+  nb::class_<Resampler>(m, "Resampler")
+      .def("__init__", &init_resampler, nb::arg("in_hz"), nb::arg("out_hz"))
+      .def("process", &process)
+      .def("flush", &flush)
+      .def("reset", &Resampler::reset);
 }
 
 }  // namespace edge_speech

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
-#include <cstring>
+#include <cstdio>
+
+#include "features/finite.h"
 
 namespace edge_speech {
 namespace {
@@ -36,8 +38,8 @@ std::vector<float> make_window(const std::string& name, size_t length) {
 }
 
 Status out_of_range(const char* field, double got, const std::string& allowed) {
-  std::string number = std::to_string(got);
-  number.erase(std::max(number.find_last_not_of('0'), number.find('.') + 1) + 1);
+  char number[32];
+  std::snprintf(number, sizeof number, "%.10g", got);
   return Status::invalid_argument(std::string(field) + " is " + number + "; allowed: " + allowed);
 }
 
@@ -67,17 +69,6 @@ Status validate(const FbankConfig& c) {
 
 }  // namespace
 
-bool all_finite(const float* samples, size_t n) {
-  constexpr uint32_t kExponent = 0x7f800000;
-  uint32_t bad = 0;
-  for (size_t i = 0; i < n; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, samples + i, sizeof bits);
-    bad |= static_cast<uint32_t>((bits & kExponent) == kExponent);
-  }
-  return bad == 0;
-}
-
 Result<OnlineFbank> OnlineFbank::create(const FbankConfig& config) {
   const Status status = validate(config);
   if (!status.ok()) return status;
@@ -101,9 +92,7 @@ Status OnlineFbank::accept_waveform(const float* samples, size_t n) {
   if (framer_.finished())
     return Status::failed_precondition(
         "accept_waveform after input_finished; call reset to start a new waveform");
-  if (!all_finite(samples, n))
-    return Status::invalid_argument(
-        "samples contain NaN or infinity; allowed: finite numbers, -1 to 1 at full scale");
+  if (!all_finite(samples, n)) return not_finite();
   framer_.accept(samples, n, kInt16Range);
   return {};
 }

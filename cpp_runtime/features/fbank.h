@@ -28,9 +28,6 @@ struct FbankConfig {
   float dither = 0.0f;  // standard deviation of the noise added to samples in the int16 range
 };
 
-// True when no sample is NaN or infinite.
-bool all_finite(const float* samples, size_t n);
-
 // Samples in, feature frames out. Frames are computed when they are read, so that unread audio costs four
 // bytes a sample and read audio costs nothing. However the waveform is cut into pieces, the frames have the
 // same bits.

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 namespace edge_speech {
@@ -15,6 +16,13 @@ constexpr size_t kLanes = 4;
 using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
 using IntLanes = int32_t __attribute__((vector_size(kLanes * sizeof(int32_t))));
 using LanesVector = std::vector<Lanes>;
+
+// Four neighbouring floats, at any address.
+inline Lanes load_lanes(const float* p) {
+  Lanes lanes;
+  std::memcpy(&lanes, p, sizeof lanes);
+  return lanes;
+}
 
 // Natural logarithm of positive, normal floats; relative error below 3e-7.
 // x = 2^e m with m in [sqrt(1/2), sqrt(2)); ln m = 2 atanh(s), s = (m - 1) / (m + 1), by its Taylor series.
