@@ -101,9 +101,11 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
 def _from_plain(data: dict[str, Any]) -> LoadedModel:
     tokens = [str(token) for token in data["tokens"]]
     frontend = dict(data["frontend"])
-    model = models.build(str(data["architecture"]), dict(data["config"]))
+    # Nothing is allocated for what the file claims: the shapes must match the tensors it really holds.
+    with torch.device("meta"):
+        model = models.build(str(data["architecture"]), dict(data["config"]))
     _check(model, tokens, frontend)
-    model.load_state_dict(data["state_dict"])
+    model.load_state_dict(data["state_dict"], assign=True)
     model.eval()
     return LoadedModel(
         model, tokens, frontend, data["architecture"], dict(data["config"]), dict(data.get("metrics", {}))

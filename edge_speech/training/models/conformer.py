@@ -30,6 +30,18 @@ SILENCE = -15.942385
 FEATURE_FLOOR = -4.0
 # Added to the scores of keys that do not exist; exp() of it is 0 in float32 and float16.
 MASKED = -1e4
+# Largest settings accepted, so that a hostile checkpoint cannot ask for a model without end.
+LIMITS = {
+    "num_features": 1024,
+    "vocab_size": 65536,
+    "d_model": 4096,
+    "num_layers": 64,
+    "num_heads": 64,
+    "feed_forward_dim": 16384,
+    "conv_kernel": 255,
+    "chunk_frames": 1024,
+    "left_context_frames": 4096,
+}
 
 
 @dataclass(frozen=True)
@@ -48,16 +60,16 @@ class Config:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("num_features", "vocab_size", "d_model", "num_layers", "num_heads", "feed_forward_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, most in LIMITS.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed are 1 to {most}")
         if self.d_model % self.num_heads:
             raise ValueError(f"d_model {self.d_model} is not a multiple of num_heads {self.num_heads}")
         for name in ("chunk_frames", "left_context_frames"):
-            if getattr(self, name) < 1 or getattr(self, name) % SUBSAMPLING_FACTOR:
+            if getattr(self, name) % SUBSAMPLING_FACTOR:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be a multiple of {SUBSAMPLING_FACTOR}")
         if self.conv_kernel < 2:
-            raise ValueError(f"conv_kernel is {self.conv_kernel}; it must be at least 2")
+            raise ValueError("conv_kernel is 1; it must be at least 2")
 
 
 SIZES = {
@@ -114,9 +126,13 @@ class Conformer(nn.Module):
 
         `processed_frames` counts output frames up to the left context and tells which cached keys exist.
         """
-        floating = self.output.weight.dtype
+        weight = self.output.weight
         return tuple(
-            torch.zeros((batch_size, *s.shape[1:]), dtype=torch.int64 if s.dtype == "int64" else floating)
+            torch.zeros(
+                (batch_size, *s.shape[1:]),
+                dtype=torch.int64 if s.dtype == "int64" else weight.dtype,
+                device=weight.device,
+            )
             for s in self.spec.state
         )
 
@@ -143,7 +159,7 @@ class Conformer(nn.Module):
         features = functional.pad(features, (0, 0, 0, missing), value=SILENCE)
         zeros = self.initial_state(features.shape[0])
         x, _, _ = self.subsampling(self._normalised(features), zeros[0], zeros[1])
-        mask, distance = self._parallel_mask(x.shape[1])
+        mask, distance = self._parallel_mask(x.shape[1], x.device)
         for i, layer in enumerate(self.layers):
             x, *_ = layer(x, mask, distance, None, None, zeros[3 * i + 5])
         return self._log_probs(x[:, : -(-frames // SUBSAMPLING_FACTOR)])
@@ -156,7 +172,7 @@ class Conformer(nn.Module):
 
     def _streaming_mask(self, processed: Tensor, dtype: torch.dtype) -> Tensor:
         """(B, 1, 1, left + chunk): MASKED where the cache holds no frame yet."""
-        key = torch.arange(self.left_frames + self.chunk_output_frames)
+        key = torch.arange(self.left_frames + self.chunk_output_frames, device=processed.device)
         missing = key < (self.left_frames - processed).unsqueeze(1)
         return (missing.to(dtype) * MASKED)[:, None, None, :]
 
@@ -166,9 +182,9 @@ class Conformer(nn.Module):
         key = torch.arange(self.left_frames + self.chunk_output_frames)[None, :]
         return query - key + self.chunk_output_frames - 1
 
-    def _parallel_mask(self, frames: int) -> tuple[Tensor, Tensor]:
+    def _parallel_mask(self, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Mask (T, T) and distance index (T, T) of the same attention pattern over a whole utterance."""
-        position = torch.arange(frames)
+        position = torch.arange(frames, device=device)
         chunk_start = position // self.chunk_output_frames * self.chunk_output_frames
         key, start = position[None, :], chunk_start[:, None]
         allowed = (key >= start - self.left_frames) & (key < start + self.chunk_output_frames)

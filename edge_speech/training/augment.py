@@ -1,0 +1,68 @@
+"""Augmentation of waveforms and features. Every function takes its own random generator."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge_speech.encoder import FloatArray
+from edge_speech.features import Resampler
+from edge_speech.training.recipe import Augment
+
+
+def change_speed(waveform: FloatArray, sample_rate: int, speed: float) -> FloatArray:
+    """Play a waveform (samples,) `speed` times as fast; tempo and pitch change together."""
+    if speed == 1.0:
+        return waveform
+    resampler = Resampler(round(sample_rate * speed), sample_rate)
+    return np.concatenate((resampler.process(waveform), resampler.flush()))
+
+
+def add_noise(rng: np.random.Generator, waveform: FloatArray, noises: list[FloatArray], how: Augment) -> FloatArray:
+    """Add a stretch of a recorded noise, or white noise if there is none, at a random signal-to-noise ratio."""
+    speech = waveform[np.abs(waveform) > 1e-4]
+    if rng.random() >= how.noise_probability or not len(speech):
+        return waveform
+    noise = _stretch(rng, noises, len(waveform))
+    snr_db = rng.uniform(*how.noise_snr_db)
+    scale = _rms(speech) / max(_rms(noise), 1e-6) * 10 ** (-snr_db / 20)
+    return waveform + np.float32(scale) * noise
+
+
+def change_gain(rng: np.random.Generator, waveform: FloatArray, how: Augment) -> FloatArray:
+    """Scale a waveform by up to `gain_db` decibels either way, and clip it at full scale."""
+    scaled = waveform * np.float32(10 ** (rng.uniform(-how.gain_db, how.gain_db) / 20))
+    return np.clip(scaled, -1.0, 1.0)
+
+
+def tilt(rng: np.random.Generator, features: FloatArray, how: Augment) -> FloatArray:
+    """Add a random smooth channel response to log-mel features (T, F): four points, linear between them."""
+    bins = features.shape[1]
+    points = rng.uniform(-how.tilt_db, how.tilt_db, 4) * (np.log(10) / 10)
+    return features + np.interp(np.arange(bins), np.linspace(0, bins - 1, 4), points).astype(np.float32)
+
+
+def mask(rng: np.random.Generator, features: FloatArray, how: Augment) -> FloatArray:
+    """SpecAugment: set random stretches of time and frequency of features (T, F) to their mean."""
+    masked = features.copy()
+    mean = features.mean()
+    for count, width, axis in (
+        (how.time_masks, how.time_mask_frames, 0),
+        (how.frequency_masks, how.frequency_mask_bins, 1),
+    ):
+        for _ in range(count):
+            size = int(rng.integers(0, width + 1))
+            start = int(rng.integers(0, max(1, features.shape[axis] - size)))
+            masked[(slice(None),) * axis + (slice(start, start + size),)] = mean
+    return masked
+
+
+def _stretch(rng: np.random.Generator, noises: list[FloatArray], samples: int) -> FloatArray:
+    if not noises:
+        return rng.standard_normal(samples, dtype=np.float32)
+    noise = noises[rng.integers(len(noises))]
+    start = int(rng.integers(len(noise)))
+    return np.resize(noise[start:] if start + samples <= len(noise) else np.roll(noise, -start), samples)
+
+
+def _rms(waveform: FloatArray) -> float:
+    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))

@@ -1,0 +1,194 @@
+"""From manifests to batches of features, the same for the same seed and step however often a run is resumed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from edge_speech.audio import read_audio
+from edge_speech.encoder import FloatArray
+from edge_speech.errors import InputError
+from edge_speech.features import FbankConfig, OnlineFbank, Resampler
+from edge_speech.manifest import Utterance, read_manifest
+from edge_speech.training import augment
+from edge_speech.training.compose import compose
+from edge_speech.training.recipe import Augment, Recipe, Source
+from edge_speech.training.tokens import Tokens
+
+# Recordings of a source are kept in memory up to this many samples.
+CACHE_SAMPLES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """features (B, T, F) padded with silence, their lengths (B,); targets one after the other, their lengths (B,)."""
+
+    features: Tensor
+    feature_lengths: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+
+
+class Recordings:
+    """The utterances of one source, read, brought to one sample rate and kept while there is room."""
+
+    def __init__(self, source: Source, root: Path, sample_rate: int, tokens: Tokens | None) -> None:
+        self.compose = source.compose
+        self.weight = source.weight
+        self.sample_rate = sample_rate
+        self.utterances = _usable(source, root, tokens)
+        self._cache: dict[int, FloatArray] = {}
+        self._room = CACHE_SAMPLES
+        self._of_speaker: dict[str, list[int]] = defaultdict(list)
+        for i, utterance in enumerate(self.utterances):
+            self._of_speaker[str(utterance.extra.get("speaker", ""))].append(i)
+        self._speakers = sorted(self._of_speaker)
+
+    def waveform(self, index: int) -> FloatArray:
+        """Samples of one recording at `sample_rate`."""
+        if index in self._cache:
+            return self._cache[index]
+        samples = read_waveform(self.utterances[index].audio_path, self.sample_rate)
+        if len(samples) <= self._room:
+            self._room -= len(samples)
+            self._cache[index] = samples
+        return samples
+
+    def draw(self, rng: np.random.Generator) -> list[int]:
+        """Indices of what makes one training utterance: one recording, or several of one speaker to join."""
+        first = int(rng.integers(len(self.utterances)))
+        if self.compose is None:
+            return [first]
+        count = int(rng.integers(self.compose.min_count, self.compose.max_count + 1))
+        same = self._of_speaker[self._speakers[int(rng.integers(len(self._speakers)))]]
+        return [same[i] for i in rng.integers(len(same), size=count)]
+
+    def join(self, rng: np.random.Generator, clips: list[FloatArray]) -> FloatArray:
+        """One waveform of the clips that `draw` chose."""
+        return clips[0] if self.compose is None else compose(rng, clips, self.sample_rate, self.compose)
+
+    def text(self, indices: list[int]) -> str:
+        """What is said in the joined recordings."""
+        return " ".join(self.utterances[i].text for i in indices)
+
+
+class TrainingSet(Dataset[Batch]):
+    """Item `step` is the batch of that training step, drawn and augmented from (seed, step)."""
+
+    def __init__(self, recipe: Recipe, tokens: Tokens, frontend: FbankConfig) -> None:
+        root = Path(recipe.data.root)
+        self.recipe, self.tokens, self.frontend = recipe, tokens, frontend
+        self.sources = [Recordings(s, root, frontend.sample_rate, tokens) for s in recipe.data.train]
+        weights = np.array([s.weight for s in self.sources])
+        self.probabilities = weights / weights.sum()
+        self.noises = _read_noises(root, recipe.data.noise, frontend.sample_rate)
+
+    def __len__(self) -> int:
+        return self.recipe.optimizer.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.recipe.run.seed, step])
+        return collate([self.example(rng) for _ in range(self.recipe.optimizer.batch_size)])
+
+    def example(self, rng: np.random.Generator) -> tuple[FloatArray, list[int]]:
+        """One augmented utterance: features (T, F) and token numbers."""
+        source = self.sources[int(rng.choice(len(self.sources), p=self.probabilities))]
+        how = self.recipe.augment
+        indices = source.draw(rng)
+        speed = float(rng.choice(how.speeds))
+        clips = [augment.change_speed(source.waveform(i), source.sample_rate, speed) for i in indices]
+        waveform = self._distort(rng, source.join(rng, clips), how)
+        features = fbank(waveform, self.frontend)
+        numbers = self.tokens.encode(source.text(indices))
+        assert numbers is not None
+        if not len(features):
+            return features, numbers
+        return augment.mask(rng, augment.tilt(rng, features, how), how), numbers
+
+    def _distort(self, rng: np.random.Generator, waveform: FloatArray, how: Augment) -> FloatArray:
+        return augment.add_noise(rng, augment.change_gain(rng, waveform, how), self.noises, how)
+
+    def statistics(self, batches: int = 20) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation (F,) over the speech frames of the first batches, silence left out."""
+        frames = torch.cat([self[step].features.flatten(0, 1) for step in range(min(batches, len(self)))])
+        frames = frames[frames.mean(dim=1) > 0.0]
+        if len(frames) < 2:
+            raise InputError("the training recordings hold no speech; check the manifests' audio")
+        return frames.mean(dim=0).tolist(), frames.std(dim=0).clamp(min=1e-2).tolist()
+
+
+def evaluation_batches(recipe: Recipe, tokens: Tokens, frontend: FbankConfig) -> list[tuple[Tensor, str]]:
+    """Features (1, T, F) and text of every `dev` utterance, unaltered; joined ones are drawn from a fixed seed."""
+    items = []
+    rng = np.random.default_rng(recipe.run.seed)
+    for source in recipe.data.dev:
+        recordings = Recordings(source, Path(recipe.data.root), frontend.sample_rate, tokens)
+        for i in range(len(recordings.utterances)):
+            chosen = recordings.draw(rng) if source.compose else [i]
+            waveform = recordings.join(rng, [recordings.waveform(c) for c in chosen])
+            items.append((torch.from_numpy(fbank(waveform, frontend))[None], recordings.text(chosen)))
+    return items
+
+
+def collate(examples: list[tuple[FloatArray, list[int]]]) -> Batch:
+    """Pad features with digital silence and join the targets, which is what CTC loss reads."""
+    from edge_speech.training.models.conformer import SILENCE
+
+    features = [torch.from_numpy(f) for f, _ in examples]
+    return Batch(
+        pad_sequence(features, batch_first=True, padding_value=SILENCE),
+        torch.tensor([len(f) for f in features]),
+        torch.tensor([n for _, numbers in examples for n in numbers]),
+        torch.tensor([len(numbers) for _, numbers in examples]),
+    )
+
+
+def fbank(waveform: FloatArray, frontend: FbankConfig) -> FloatArray:
+    """Features (T, F) of a whole waveform, by the code that runs on the device."""
+    online = OnlineFbank(frontend)
+    online.accept_waveform(waveform, frontend.sample_rate)
+    online.input_finished()
+    return online.read()
+
+
+def read_waveform(path: Path, sample_rate: int) -> FloatArray:
+    """Read a file and resample it. Raises InputError."""
+    samples, rate = read_audio(path)
+    if rate == sample_rate:
+        return samples
+    resampler = Resampler(rate, sample_rate)
+    return np.concatenate((resampler.process(samples), resampler.flush()))
+
+
+def texts(recipe: Recipe) -> list[str]:
+    """All training texts of a recipe."""
+    root = Path(recipe.data.root)
+    return [u.text for source in recipe.data.train for u in read_manifest(root / source.manifest)]
+
+
+def _usable(source: Source, root: Path, tokens: Tokens | None) -> list[Utterance]:
+    utterances = read_manifest(root / source.manifest)
+    usable = [u for u in utterances if tokens is None or tokens.encode(u.text) is not None]
+    if not source.in_vocabulary_only and len(usable) < len(utterances):
+        odd = next(u for u in utterances if u not in usable)
+        raise InputError(
+            f"{source.manifest}: {odd.text[:60]!r} needs a unit outside the vocabulary; "
+            "set in_vocabulary_only = true for this source to leave such recordings out"
+        )
+    if not usable:
+        raise InputError(f"{source.manifest}: no recording is within the vocabulary")
+    return usable
+
+
+def _read_noises(root: Path, manifest: str, sample_rate: int) -> list[FloatArray]:
+    if not manifest:
+        return []
+    return [read_waveform(u.audio_path, sample_rate) for u in read_manifest(root / manifest, need_text=False)]

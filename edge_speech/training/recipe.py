@@ -1,0 +1,178 @@
+"""A recipe: one TOML file that says everything a training run depends on."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from edge_speech.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Compose:
+    """Join `min_count` to `max_count` recordings of one speaker.
+
+    A share `gapless` of the joints has no silence, the others up to `gap_s` seconds; up to `edge_s` seconds stand
+    before and after. Each recording is scaled by up to `gain_db` either way.
+    """
+
+    min_count: int = 1
+    max_count: int = 7
+    gap_s: float = 0.3
+    gapless: float = 0.3
+    edge_s: float = 0.4
+    gain_db: float = 4.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """One manifest to draw from, `weight` times as often as a source of weight 1."""
+
+    manifest: str
+    weight: float = 1.0
+    in_vocabulary_only: bool = False
+    compose: Compose | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where recordings come from. Manifests are relative to `root`, `root` to the working folder."""
+
+    train: tuple[Source, ...]
+    root: str = "data"
+    dev: tuple[Source, ...] = ()
+    noise: str = ""
+    units: str = "words"
+    vocabulary: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What is done to a recording before it is learnt from; 0 switches a thing off.
+
+    `speeds` are factors of tempo and pitch; `gain_db` is the spread around the recorded level; noise is added
+    with probability `noise_probability` at a signal-to-noise ratio drawn from `noise_snr_db`; `tilt_db` is the
+    size of a random smooth channel response. Masks are SpecAugment's (https://arxiv.org/abs/1904.08779), in frames
+    and mel bins.
+    """
+
+    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
+    gain_db: float = 10.0
+    noise_probability: float = 0.5
+    noise_snr_db: tuple[float, float] = (5.0, 40.0)
+    tilt_db: float = 6.0
+    time_masks: int = 2
+    time_mask_frames: int = 5
+    frequency_masks: int = 2
+    frequency_mask_bins: int = 8
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW, linear warm-up, cosine decay to zero, gradient clipping by norm."""
+
+    steps: int = 10000
+    batch_size: int = 24
+    learning_rate: float = 2e-3
+    warmup_steps: int = 500
+    weight_decay: float = 1e-2
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the run is carried out; nothing here changes what is learnt but `seed`."""
+
+    seed: int = 1
+    threads: int = 1
+    workers: int = 1
+    log_every: int = 50
+    evaluate_every: int = 500
+    checkpoint_every: int = 200
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole file. `model` goes to `models.build`, `frontend` to `features.frontend_from_dict`."""
+
+    data: Data
+    architecture: str = "conformer"
+    model: dict[str, Any] = field(default_factory=dict)
+    frontend: dict[str, Any] = field(default_factory=lambda: {"type": "fbank"})
+    augment: Augment = Augment()
+    optimizer: Optimizer = Optimizer()
+    run: Run = Run()
+
+
+def read_recipe(path: Path, settings: list[str]) -> Recipe:
+    """Read a recipe and apply `section.key=value` settings (TOML values; bare words are strings).
+
+    Raises InputError on a missing file, bad TOML, an unknown key or a value of the wrong type.
+    """
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"cannot read recipe {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from error
+    for setting in settings:
+        _apply(table, setting)
+    recipe: Recipe = _build(Recipe, table, "")
+    return recipe
+
+
+def _apply(table: dict[str, Any], setting: str) -> None:
+    key, separator, text = setting.partition("=")
+    if not separator or not key.strip():
+        raise InputError(f"--set takes key=value, got {setting!r}; for example --set data.root=/path")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {key}: {section!r} is a value, not a section")
+    table[last] = value
+
+
+def _build(kind: Any, table: Any, where: str) -> Any:
+    """Turn plain TOML data into the dataclass `kind`, checking names and types."""
+    if not isinstance(table, dict):
+        raise InputError(f"recipe: [{where}] must be a section, got {table!r}")
+    hints = get_type_hints(kind)
+    if unknown := sorted(set(table) - set(hints)):
+        raise InputError(f"recipe: unknown key {where + unknown[0]!r}; known here: {', '.join(sorted(hints))}")
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in needed if name not in table]:
+        raise InputError(f"recipe: {where + missing[0]!r} is missing")
+    return kind(**{name: _value(hints[name], value, where + name) for name, value in table.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    options = [option for option in get_args(hint) if option is not type(None)] if get_origin(hint) is not tuple else []
+    if len(options) == 1:
+        hint = options[0]
+    if is_dataclass(hint):
+        return _build(hint, value, where + ".")
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise InputError(f"recipe: {where} must be a list, got {value!r}")
+        return tuple(_value(get_args(hint)[0], item, where) for item in value)
+    plain = get_origin(hint) or hint
+    if plain is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
+        raise InputError(f"recipe: {where} must be {plain.__name__}, got {value!r}")
+    return value
