@@ -62,12 +62,15 @@ class Recordings:
             self._cache[index] = samples
         return samples
 
-    def draw(self, rng: np.random.Generator) -> list[int]:
-        """Indices of what makes one training utterance: one recording, or several of one speaker to join."""
-        first = int(rng.integers(len(self.utterances)))
+    def draw(self, rng: np.random.Generator, share: float) -> list[int]:
+        """Indices of what makes one utterance: one recording, or several of one speaker to join.
+
+        `share` in [0, 1) places the number of recordings between the least and the most.
+        """
         if self.compose is None:
-            return [first]
-        count = int(rng.integers(self.compose.min_count, self.compose.max_count + 1))
+            return [int(rng.integers(len(self.utterances)))]
+        least, most = self.compose.min_count, self.compose.max_count
+        count = least + int(share * (most - least + 1))
         same = self._of_speaker[self._speakers[int(rng.integers(len(self._speakers)))]]
         return [same[i] for i in rng.integers(len(same), size=count)]
 
@@ -96,13 +99,14 @@ class TrainingSet(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.recipe.run.seed, step])
-        return collate([self.example(rng) for _ in range(self.recipe.optimizer.batch_size)])
+        share = rng.random()  # one for the whole batch: its strings are of like length and little is padding
+        return collate([self.example(rng, share) for _ in range(self.recipe.optimizer.batch_size)])
 
-    def example(self, rng: np.random.Generator) -> tuple[FloatArray, list[int]]:
-        """One augmented utterance: features (T, F) and token numbers."""
+    def example(self, rng: np.random.Generator, share: float) -> tuple[FloatArray, list[int]]:
+        """One augmented utterance: features (T, F) and token numbers. For `share` see `Recordings.draw`."""
         source = self.sources[int(rng.choice(len(self.sources), p=self.probabilities))]
         how = self.recipe.augment
-        indices = source.draw(rng)
+        indices = source.draw(rng, share)
         speed = float(rng.choice(how.speeds))
         clips = [augment.change_speed(source.waveform(i), source.sample_rate, speed) for i in indices]
         waveform = self._distort(rng, source.join(rng, clips), how)
@@ -132,7 +136,7 @@ def evaluation_batches(recipe: Recipe, tokens: Tokens, frontend: FbankConfig) ->
     for source in recipe.data.dev:
         recordings = Recordings(source, Path(recipe.data.root), frontend.sample_rate, tokens)
         for i in range(len(recordings.utterances)):
-            chosen = recordings.draw(rng) if source.compose else [i]
+            chosen = recordings.draw(rng, rng.random()) if source.compose else [i]
             waveform = recordings.join(rng, [recordings.waveform(c) for c in chosen])
             items.append((torch.from_numpy(fbank(waveform, frontend))[None], recordings.text(chosen)))
     return items

@@ -139,7 +139,7 @@ class Trainer:
         self.scheduler.step()
         self.step += 1
         self._update_average()
-        return float(loss), float(norm)
+        return loss.item(), norm.item()
 
     def _loss(self, batch: Batch) -> Tensor:
         log_probs = self.model.parallel(batch.features.to(self.device))  # type: ignore[operator]

@@ -143,54 +143,39 @@ class Conformer(nn.Module):
 
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One chunk: features (B, chunk_frames, F) and state → log_probs (B, T_out, V) and the next state."""
-        cache1, cache2, processed, *caches = state
-        x, next1, next2 = self.subsampling(self._normalised(features), cache1, cache2)
-        mask = self._streaming_mask(processed, x.dtype)
-        next_state = [next1, next2, (processed + self.chunk_output_frames).clamp(max=self.left_frames)]
-        for i, layer in enumerate(self.layers):
-            x, *next_caches = layer(x, mask, self._streaming_distance(), *caches[3 * i : 3 * i + 3])
-            next_state += next_caches
-        return (self._log_probs(x), *next_state)
+        processed = state[2]
+        missing = self._missing_keys(processed).unsqueeze(1)
+        log_probs, next_state = self._run(features, missing, state)
+        next_state.insert(2, (processed + self.chunk_output_frames).clamp(max=self.left_frames))
+        return (log_probs, *next_state)
 
     def parallel(self, features: Tensor) -> Tensor:
         """Whole utterances: features (B, T, F) → log_probs (B, ceil(T / 4), V), equal to the chunked run."""
         frames = features.shape[1]
-        missing = -frames % self.config.chunk_frames
-        features = functional.pad(features, (0, 0, 0, missing), value=SILENCE)
-        zeros = self.initial_state(features.shape[0])
-        x, _, _ = self.subsampling(self._normalised(features), zeros[0], zeros[1])
-        mask, distance = self._parallel_mask(x.shape[1], x.device)
+        padding = -frames % self.config.chunk_frames
+        features = functional.pad(features, (0, 0, 0, padding), value=SILENCE)
+        chunks = torch.arange(features.shape[1] // self.config.chunk_frames, device=features.device)
+        missing = self._missing_keys(chunks * self.chunk_output_frames)
+        log_probs, _ = self._run(features, missing, self.initial_state(features.shape[0]))
+        return log_probs[:, : -(-frames // SUBSAMPLING_FACTOR)]
+
+    def _run(
+        self, features: Tensor, missing: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Any whole number of chunks; `missing` as given by `_missing_keys`, broadcast to (B, chunks, left + chunk)."""
+        cache1, cache2, _, *caches = state
+        normalised = ((features - self.feature_mean) / self.feature_std).clamp(min=FEATURE_FLOOR)
+        x, *next_state = self.subsampling(normalised, cache1, cache2)
+        mask = (missing.to(x.dtype) * MASKED).unsqueeze(-2)
         for i, layer in enumerate(self.layers):
-            x, *_ = layer(x, mask, distance, None, None, zeros[3 * i + 5])
-        return self._log_probs(x[:, : -(-frames // SUBSAMPLING_FACTOR)])
+            x, *next_caches = layer(x, mask, *caches[3 * i : 3 * i + 3])
+            next_state += next_caches
+        return functional.log_softmax(self.output(x), dim=-1), next_state
 
-    def _normalised(self, features: Tensor) -> Tensor:
-        return ((features - self.feature_mean) / self.feature_std).clamp(min=FEATURE_FLOOR)
-
-    def _log_probs(self, x: Tensor) -> Tensor:
-        return functional.log_softmax(self.output(x), dim=-1)
-
-    def _streaming_mask(self, processed: Tensor, dtype: torch.dtype) -> Tensor:
-        """(B, 1, 1, left + chunk): MASKED where the cache holds no frame yet."""
+    def _missing_keys(self, processed: Tensor) -> Tensor:
+        """(N, left + chunk): which cached keys do not exist yet after `processed` (N,) output frames."""
         key = torch.arange(self.left_frames + self.chunk_output_frames, device=processed.device)
-        missing = key < (self.left_frames - processed).unsqueeze(1)
-        return (missing.to(dtype) * MASKED)[:, None, None, :]
-
-    def _streaming_distance(self) -> Tensor:
-        """(chunk, left + chunk): index of query - key distance into the bias table."""
-        query = torch.arange(self.chunk_output_frames)[:, None] + self.left_frames
-        key = torch.arange(self.left_frames + self.chunk_output_frames)[None, :]
-        return query - key + self.chunk_output_frames - 1
-
-    def _parallel_mask(self, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mask (T, T) and distance index (T, T) of the same attention pattern over a whole utterance."""
-        position = torch.arange(frames, device=device)
-        chunk_start = position // self.chunk_output_frames * self.chunk_output_frames
-        key, start = position[None, :], chunk_start[:, None]
-        allowed = (key >= start - self.left_frames) & (key < start + self.chunk_output_frames)
-        distance = position[:, None] - key + self.chunk_output_frames - 1
-        last = self.left_frames + 2 * self.chunk_output_frames - 2
-        return (~allowed).float() * MASKED, distance.clamp(0, last)
+        return key < (self.left_frames - processed).unsqueeze(1)
 
 
 class Subsampling(nn.Module):
@@ -225,17 +210,11 @@ class ConformerLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor,
-        distance: Tensor,
-        keys: Tensor | None,
-        values: Tensor | None,
-        conv: Tensor,
+        self, x: Tensor, mask: Tensor, keys: Tensor, values: Tensor, conv: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x (B, T, D) → the same shape, and the next keys, values and convolution caches."""
         x = x + 0.5 * self.dropout(self.feed_forward1(x))
-        attended, keys, values = self.attention(x, mask, distance, keys, values)
+        attended, keys, values = self.attention(x, mask, keys, values)
         x = x + self.dropout(attended)
         convolved, conv = self.convolution(x, conv)
         x = x + self.dropout(convolved)
@@ -250,46 +229,71 @@ class FeedForward(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(config.d_model)
         self.expand = nn.Linear(config.d_model, config.feed_forward_dim)
-        self.dropout = nn.Dropout(config.dropout)
         self.contract = nn.Linear(config.feed_forward_dim, config.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D) → (B, T, D)."""
-        hidden: Tensor = self.contract(self.dropout(functional.silu(self.expand(self.norm(x)))))
+        hidden: Tensor = self.contract(functional.silu(self.expand(self.norm(x))))
         return hidden
 
 
 class Attention(nn.Module):
-    """Multi-head attention over cached and current frames with a learned relative bias."""
+    """Multi-head attention of each chunk over itself and the frames before it, with a learned relative bias."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.left_frames = config.left_context_frames // SUBSAMPLING_FACTOR
-        distances = self.left_frames + 2 * (config.chunk_frames // SUBSAMPLING_FACTOR) - 1
+        self.left = config.left_context_frames // SUBSAMPLING_FACTOR
+        self.chunk = config.chunk_frames // SUBSAMPLING_FACTOR
         self.norm = nn.LayerNorm(config.d_model)
         self.query = nn.Linear(config.d_model, config.d_model)
         self.key = nn.Linear(config.d_model, config.d_model)
         self.value = nn.Linear(config.d_model, config.d_model)
         self.output = nn.Linear(config.d_model, config.d_model)
-        self.distance_bias = nn.Parameter(torch.zeros(config.num_heads, distances))
+        self.distance_bias = nn.Parameter(torch.zeros(config.num_heads, self.left + 2 * self.chunk - 1))
         self.scale = 1.0 / math.sqrt(config.d_model // config.num_heads)
 
     def forward(
-        self, x: Tensor, mask: Tensor, distance: Tensor, keys: Tensor | None, values: Tensor | None
+        self, x: Tensor, mask: Tensor, keys: Tensor, values: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, T, D), mask broadcast to (B, H, T, S), keys (B, H, d, left), values (B, H, left, d)."""
+        """x (B, T, D), T = N chunks → (B, T, D) and the next caches.
+
+        mask broadcasts to (B, H, N, chunk, left + chunk); keys (B, H, d, left) and values (B, H, left, d).
+        """
         batch, frames, _ = x.shape
         x = self.norm(x)
-        query = (self.query(x) * self.scale).view(batch, frames, self.num_heads, -1).permute(0, 2, 1, 3)
-        key = self.key(x).view(batch, frames, self.num_heads, -1).permute(0, 2, 3, 1)
-        value = self.value(x).view(batch, frames, self.num_heads, -1).permute(0, 2, 1, 3)
-        if keys is not None and values is not None:
-            key, value = torch.cat((keys, key), dim=3), torch.cat((values, value), dim=2)
-        scores = torch.matmul(query, key) + (self.distance_bias[:, distance] + mask)
-        heads = torch.matmul(scores.softmax(dim=-1), value)
+        query = self._heads(self.query(x) * self.scale).permute(0, 2, 1, 3)
+        keys = torch.cat((keys, self._heads(self.key(x)).permute(0, 2, 3, 1)), dim=3)
+        values = torch.cat((values, self._heads(self.value(x)).permute(0, 2, 1, 3)), dim=2)
+        if frames == self.chunk:  # one chunk, as on the device: the caches are the window
+            heads = self._attend(query, keys, values, mask)
+        else:
+            heads = self._attend_chunks(query, keys, values, mask)
         joined = heads.permute(0, 2, 1, 3).reshape(batch, frames, -1)
-        return self.output(joined), key[:, :, :, -self.left_frames :], value[:, :, -self.left_frames :]
+        return self.output(joined), keys[:, :, :, -self.left :], values[:, :, -self.left :]
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(x.shape[0], x.shape[1], self.num_heads, -1)
+
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """One chunk: query (B, H, chunk, d), keys (B, H, d, S), values (B, H, S, d) → (B, H, chunk, d)."""
+        scores = torch.matmul(query, keys) + (self._bias() + mask)
+        return torch.matmul(scores.softmax(dim=-1), values)
+
+    def _attend_chunks(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """`_attend` for all chunks at once: each chunk sees its own window of keys and values."""
+        span = self.left + self.chunk
+        query = query.unflatten(2, (-1, self.chunk))
+        keys = keys.unfold(3, span, self.chunk).permute(0, 1, 3, 2, 4)
+        values = values.unfold(2, span, self.chunk).transpose(3, 4)
+        scores = torch.matmul(query, keys) + (self._bias().unsqueeze(1) + mask)
+        return torch.matmul(scores.softmax(dim=-1), values).flatten(2, 3)
+
+    def _bias(self) -> Tensor:
+        """(H, chunk, left + chunk): the bias of every query-key distance."""
+        query = torch.arange(self.chunk, device=self.distance_bias.device)[:, None] + self.left
+        key = torch.arange(self.left + self.chunk, device=self.distance_bias.device)[None, :]
+        return self.distance_bias[:, query - key + self.chunk - 1]
 
 
 class Convolution(nn.Module):
