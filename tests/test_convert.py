@@ -1,0 +1,230 @@
+"""Every pass of convert/ and quantize/, found by file, makes an artifact that streams like the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+import torch
+from edge_speech_tools.contract import check_contract
+from edge_speech_tools.convert import onnx as streaming_onnx
+from edge_speech_tools.convert import tensorrt, torchscript_mobile
+from edge_speech_tools.passes import PassResult, Source, load_passes
+from edge_speech_tools.streaming import windows
+from streaming_double import StreamingDouble, streaming_double
+from torch.jit.mobile import _load_for_lite_interpreter
+
+from edge_speech.encoder import FloatArray, StreamingSpec
+from edge_speech.errors import CheckFailed, InputError
+
+PASSES = load_passes()
+# Largest difference of log_probs after a whole recording: rounding alone, half precision, eight bits.
+TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2, "int8-dynamic": 0.3, "int8-static": 0.5}
+Step = Any
+
+
+@pytest.fixture(scope="module")
+def features() -> FloatArray:
+    """Log-mel-like features (T, F) of 437 frames, a length that no chunk divides."""
+    noise = np.random.default_rng(3).normal(size=(437, 80))
+    return (np.cumsum(noise, axis=0) * 0.2 - 8).clip(-15.9, 10).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, features: FloatArray) -> dict[str, PassResult]:
+    model = streaming_double()
+    source = Source(model, model.spec, tmp_path_factory.mktemp("built"), calibration=(features,))
+    order = sorted(PASSES, key=lambda name: len(PASSES[name].NEEDS))
+    return {name: PASSES[name].run(source) for name in order}
+
+
+def onnx_step(path: Path) -> Step:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def torch_step(module: Any) -> Step:
+    def step(*inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        with torch.inference_mode():
+            return [t.numpy() for t in module(*map(torch.from_numpy, inputs))]
+
+    return step
+
+
+def stream(step: Step, features: FloatArray, spec: StreamingSpec) -> FloatArray:
+    """log_probs (T_out, V) of a whole recording, the state carried from step to step."""
+    state = [np.zeros(s.shape, s.dtype) for s in spec.state]
+    rows = []
+    for window in windows(features, spec):
+        log_probs, *state = step(window, *state)
+        rows.append(np.array(log_probs[0]))
+    return np.concatenate(rows)
+
+
+def test_the_double_keeps_the_contract() -> None:
+    model = streaming_double()
+    assert check_contract(model, model.vocab, 80) == model.spec
+
+
+@pytest.mark.parametrize("name", sorted(PASSES))
+def test_artifact_streams_like_the_model(
+    name: str, built: dict[str, PassResult], features: FloatArray
+) -> None:
+    result = built[name]
+    assert (result.backend, result.precision) == (PASSES[name].BACKEND, PASSES[name].PRECISION)
+    model = streaming_double()
+    loaded = (
+        onnx_step(result.path)
+        if result.path.suffix == ".onnx"
+        else torch_step(_load_for_lite_interpreter(str(result.path)))
+    )
+    got = stream(loaded, features, model.spec)
+    want = stream(torch_step(model), features, model.spec)
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() < TOLERANCE[result.precision]
+    assert (got.argmax(axis=1) == want.argmax(axis=1)).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", sorted(PASSES))
+def test_lower_precision_is_smaller(name: str, built: dict[str, PassResult]) -> None:
+    result = built[name]
+    fp32 = {r.check_backend: r for r in built.values() if r.precision == "fp32"}[result.check_backend]
+    if result.precision != "fp32":
+        assert result.path.stat().st_size < 0.9 * fp32.path.stat().st_size
+
+
+def test_int8_graphs_compute_in_int8(built: dict[str, PassResult]) -> None:
+    dynamic = {node.op_type for node in onnx.load(built["int8_dynamic"].path).graph.node}
+    static = {node.op_type for node in onnx.load(built["int8_static"].path).graph.node}
+    assert "MatMulInteger" in dynamic
+    assert {"QuantizeLinear", "DequantizeLinear"} <= static
+
+
+def test_fp16_graph_is_typed_and_keeps_log_softmax_in_fp32(built: dict[str, PassResult]) -> None:
+    graph = onnx.shape_inference.infer_shapes(onnx.load(built["tensorrt"].path)).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in [*graph.value_info, *graph.input, *graph.output]}
+    by_op = {node.op_type: [types[name] for name in node.output] for node in graph.node}
+    assert by_op["MatMul"] == by_op["Conv"] == by_op["Softmax"] == [onnx.TensorProto.FLOAT16]
+    assert by_op["LogSoftmax"] == by_op["LayerNormalization"] == [onnx.TensorProto.FLOAT]
+    weights = [t.data_type for t in graph.initializer if np.prod(t.dims) > 64]
+    assert set(weights) == {onnx.TensorProto.FLOAT16}
+
+
+def test_tensorrt_is_only_planned(built: dict[str, PassResult]) -> None:
+    result = built["tensorrt"]
+    assert result.status == "planned"
+    assert (
+        result.command == "trtexec --onnx=encoder.fp16.onnx --saveEngine=encoder.fp16.engine --stronglyTyped"
+    )
+    assert [path.name for path in result.companions] == ["tensorrt_recipe.json"]
+    assert "--fp16" in tensorrt.command_line(8, "x.onnx")
+
+
+def test_calibration_sees_running_state(built: dict[str, PassResult], features: FloatArray) -> None:
+    from edge_speech_tools.quantize.int8_static import StreamingCalibration
+
+    fp32, spec = built["onnx"].path, streaming_double().spec
+    reader = StreamingCalibration(fp32, spec, (features,), max_steps=5)
+    feeds = list(iter(reader.get_next, None))
+    assert len(feeds) == 5
+    assert [int(feed["frames_seen"][0]) for feed in feeds] == [0, 4, 8, 12, 16]
+    assert np.abs(feeds[-1]["keys"]).min() > 0
+
+
+def test_static_quantisation_without_recordings_is_refused(tmp_path: Path) -> None:
+    model = streaming_double()
+    with pytest.raises(InputError, match="--calibration"):
+        PASSES["int8_static"].run(Source(model, model.spec, tmp_path))
+
+
+class ForgetsState(StreamingDouble):
+    """Gives its keys back as zeros: an exporter folds them to a constant."""
+
+    def forward(self, features: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        log_probs, conv_cache, keys, values, frames_seen = super().forward(features, *state)
+        return log_probs, conv_cache, torch.zeros_like(keys), values, frames_seen
+
+
+class IgnoresState(StreamingDouble):
+    """Never reads its convolution cache."""
+
+    def forward(self, features: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return super().forward(features, torch.zeros_like(state[0]), *state[1:])
+
+
+@pytest.mark.parametrize(
+    ("model_class", "named"), [(ForgetsState, "next_keys"), (IgnoresState, "conv_cache")]
+)
+def test_a_dropped_state_is_caught(model_class: type[StreamingDouble], named: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = model_class().eval()
+    with pytest.raises(CheckFailed, match=named):
+        streaming_onnx.run(Source(model, model.spec, tmp_path))
+
+
+def test_lite_interpreter_difference_is_caught(tmp_path: Path) -> None:
+    path = tmp_path / "other.ptl"
+    other, model = streaming_double(seed=1), streaming_double(seed=2)
+    torchscript_mobile.save_lite(
+        other, torchscript_mobile.example_inputs(Source(other, other.spec, tmp_path)), path
+    )
+    assert torchscript_mobile.compare_steps(other, path, other.spec) < 1e-4
+    assert torchscript_mobile.compare_steps(model, path, model.spec) > 1e-2
+
+
+def wrong_models() -> dict[str, tuple[torch.nn.Module, str]]:
+    import dataclasses
+
+    class Wrong(StreamingDouble):
+        def __init__(self, **changes: Any) -> None:
+            super().__init__()
+            self.changes = changes
+
+        @property
+        def spec(self) -> StreamingSpec:
+            changes = getattr(self, "changes", {})
+            return dataclasses.replace(StreamingDouble.spec.fget(self), **changes)  # type: ignore[attr-defined]
+
+    class NoLogSoftmax(StreamingDouble):
+        def forward(self, features: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            log_probs, *following = super().forward(features, *state)
+            return log_probs * 2, *following
+
+    class NonZeroStart(StreamingDouble):
+        def initial_state(self, batch_size: int) -> tuple[torch.Tensor, ...]:
+            return tuple(tensor + 1 for tensor in super().initial_state(batch_size))
+
+    good = StreamingDouble().spec.state
+    renamed = (dataclasses.replace(good[0], name="keys"), *good[1:])
+    reshaped = (dataclasses.replace(good[0], shape=(1, 2, 3)), *good[1:])
+    retyped = (dataclasses.replace(good[0], dtype="int64"), *good[1:])
+    return {
+        "plain module": (torch.nn.Linear(2, 2), "initial_state"),
+        "uneven chunk": (Wrong(chunk_frames=15), "chunk_frames 15"),
+        "two states of one name": (Wrong(state=renamed), "keys"),
+        "wrong shape": (Wrong(state=reshaped), "spec"),
+        "wrong type": (Wrong(state=retyped), "spec"),
+        "one state too few": (Wrong(state=good[1:]), "3"),
+        "no log-probabilities": (NoLogSoftmax(), "log_softmax"),
+        "state starts at one": (NonZeroStart(), "zeros"),
+    }
+
+
+@pytest.mark.parametrize("case", sorted(wrong_models()))
+def test_contract_violations_are_one_line(case: str) -> None:
+    model, named = wrong_models()[case]
+    with pytest.raises(InputError, match=named) as error:
+        check_contract(model.eval(), 12, 80)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("tokens", "bins", "named"), [(13, 80, "13 tokens"), (12, 40, "80 features")])
+def test_checkpoint_and_model_must_agree(tokens: int, bins: int, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        check_contract(streaming_double(), tokens, bins)

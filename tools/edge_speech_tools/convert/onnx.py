@@ -1,0 +1,96 @@
+"""Streaming ONNX: one encoder step, state in and state out, every shape static, batch 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+
+from edge_speech.encoder import StreamingSpec
+from edge_speech.errors import CheckFailed
+from edge_speech_tools.onnx_graph import quiet
+from edge_speech_tools.passes import PassResult, Source
+
+BACKEND = "onnxruntime"
+PRECISION = "fp32"
+NEEDS: tuple[str, ...] = ()
+NEEDS_CALIBRATION = False
+FILE_NAME = "encoder.fp32.onnx"
+
+Signature = dict[str, tuple[tuple[int | str, ...], str]]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Opset 18 has everything needed (LayerNormalization is 17) and the older engines on boards read it."""
+
+    opset: int = 18
+
+
+def run(source: Source, config: Config = Config()) -> PassResult:
+    """Export the model, check the graph against its spec. Raises CheckFailed."""
+    path = source.directory / FILE_NAME
+    inputs = (example_features(source.spec), *source.model.initial_state(1))  # type: ignore[operator]
+    names = [s.name for s in source.spec.state]
+    with quiet(), torch.inference_mode():
+        torch.onnx.export(
+            source.model,
+            inputs,
+            str(path),
+            input_names=["features", *names],
+            output_names=["log_probs", *map(source.spec.next_name, names)],
+            opset_version=config.opset,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    check_graph(path, source.spec)
+    return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
+
+
+def example_features(spec: StreamingSpec) -> torch.Tensor:
+    """Features (1, window, F) to trace with: seeded noise, so that nothing folds to a constant."""
+    return torch.randn(1, spec.window_frames, spec.num_features, generator=torch.Generator().manual_seed(0))
+
+
+def check_graph(path: Path, spec: StreamingSpec) -> None:
+    """Names, shapes and dtypes as in `spec`, every input read, no output constant. Raises CheckFailed."""
+    graph = onnx.load(path).graph
+    onnx.checker.check_model(str(path), full_check=True)
+    inputs: Signature = {"features": ((1, spec.window_frames, spec.num_features), "float32")}
+    inputs |= {s.name: (s.shape, s.dtype) for s in spec.state}
+    _check_values("inputs", _signature(graph.input), inputs)
+    outputs: Signature = {"log_probs": ((1, spec.output_frames, spec.vocab_size), "float32")}
+    outputs |= {spec.next_name(s.name): (s.shape, s.dtype) for s in spec.state}
+    _check_values("outputs", _signature(graph.output), outputs)
+    read = {name for node in graph.node for name in node.input}
+    written = {name for node in graph.node if node.op_type != "Constant" for name in node.output}
+    dropped = [v.name for v in graph.input if v.name not in read] + [
+        v.name for v in graph.output if v.name not in written
+    ]
+    if dropped:
+        raise CheckFailed(
+            f"the exported graph does not use {', '.join(dropped)}; the model must read and renew its state"
+        )
+
+
+def _signature(values: Iterable[onnx.ValueInfoProto]) -> Signature:
+    found: Signature = {}
+    for value in values:
+        tensor = value.type.tensor_type
+        shape = tuple(
+            d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim
+        )
+        found[value.name] = (shape, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
+    return found
+
+
+def _check_values(what: str, got: Signature, want: Signature) -> None:
+    if list(got) != list(want):
+        raise CheckFailed(f"the exported graph has {what} {list(got)}; the spec asks for {list(want)}")
+    for name, value in want.items():
+        if got[name] != value:
+            raise CheckFailed(f"the exported graph has {name} {got[name]}; the spec asks for {value}")

@@ -1,0 +1,69 @@
+"""TorchScript for the lite interpreter (`.ptl`): traced, frozen, loaded again and compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.jit.mobile import _load_for_lite_interpreter
+
+from edge_speech.encoder import StreamingSpec
+from edge_speech.errors import CheckFailed
+from edge_speech_tools.convert.onnx import example_features
+from edge_speech_tools.onnx_graph import quiet
+from edge_speech_tools.passes import PassResult, Source
+
+BACKEND = "torchscript_mobile"
+PRECISION = "fp32"
+NEEDS: tuple[str, ...] = ()
+NEEDS_CALIBRATION = False
+FILE_NAME = "encoder.fp32.ptl"
+
+
+@dataclass(frozen=True)
+class Config:
+    """`tolerance`: largest difference of any output of the second step, loaded file against model."""
+
+    tolerance: float = 1e-4
+
+
+def run(source: Source, config: Config = Config()) -> PassResult:
+    """Trace, freeze and save the model. Raises CheckFailed when the loaded file differs from the model."""
+    path = source.directory / FILE_NAME
+    save_lite(source.model, example_inputs(source), path)
+    difference = compare_steps(source.model, path, source.spec)
+    if difference > config.tolerance:
+        raise CheckFailed(
+            f"{path.name} differs from the model by {difference:.2e}; at most {config.tolerance:.0e}"
+        )
+    return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
+
+
+def example_inputs(source: Source) -> tuple[torch.Tensor, ...]:
+    """Features and the initial state, to trace with."""
+    return (example_features(source.spec), *source.model.initial_state(1))  # type: ignore[operator]
+
+
+def save_lite(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:
+    """Trace one step, freeze it, save it for the lite interpreter."""
+    with quiet(), torch.no_grad():
+        traced = torch.jit.trace(model, inputs)  # type: ignore[no-untyped-call]
+        torch.jit.freeze(traced.eval())._save_for_lite_interpreter(str(path))
+
+
+def compare_steps(model: torch.nn.Module, path: Path, spec: StreamingSpec) -> float:
+    """Largest absolute difference over all outputs of two steps, the state carried: the first step's
+    state is all zeros, so only the second shows that the state is read."""
+    loaded = _load_for_lite_interpreter(str(path))  # type: ignore[no-untyped-call]
+    features = example_features(spec)
+    want_state = got_state = tuple(model.initial_state(1))  # type: ignore[operator]
+    worst = 0.0
+    with torch.inference_mode():
+        for _ in range(2):
+            want, *want_next = model(features, *want_state)
+            got, *got_next = loaded(features, *got_state)
+            pairs = zip([got, *got_next], [want, *want_next], strict=True)
+            worst = max(worst, *(float((g.double() - w.double()).abs().max()) for g, w in pairs))
+            want_state, got_state = tuple(want_next), tuple(got_next)
+    return worst

@@ -1,0 +1,78 @@
+"""What passes share: what a pass may read, and what it gives back."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+
+from edge_speech.encoder import FloatArray, StreamingSpec
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a pass may read: the model, and what earlier passes wrote into `directory`.
+
+    `calibration` holds the features (T, F) of whole recordings; empty when none were given. `recipe` is the
+    target's table of that name, for facts about the device that a converter writes down.
+    """
+
+    model: torch.nn.Module
+    spec: StreamingSpec
+    directory: Path
+    calibration: tuple[FloatArray, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """One file an engine loads. `status` is `built` or `planned`; only a parity check makes it `verified`.
+
+    `check_backend` is the engine that can run this file on the host, None when no engine here can.
+    `companions` are further files of the bundle that belong to it (a build recipe).
+    """
+
+    path: Path
+    backend: str
+    precision: str
+    status: str
+    check_backend: str | None
+    command: str | None = None
+    companions: tuple[Path, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """`backend/precision`, the artifact's name in plans and reports."""
+        return f"{self.backend}/{self.precision}"
+
+
+class Pass(Protocol):
+    """A module of `convert/` or `quantize/`: constants that say what it makes, a frozen Config and run().
+
+    `NEEDS` names the passes (file stems) whose artifacts it reads, or is empty.
+    """
+
+    BACKEND: str
+    PRECISION: str
+    NEEDS: tuple[str, ...]
+    NEEDS_CALIBRATION: bool
+
+    def run(self, source: Source) -> PassResult:
+        """Write the artifact into `source.directory`. Raises InputError or CheckFailed."""
+
+
+_FOLDERS = ("convert", "quantize")
+
+
+def load_passes() -> dict[str, Pass]:
+    """Every pass by file stem: the files of `convert/` and `quantize/` are the registry."""
+    return {
+        path.stem: cast(Pass, importlib.import_module(f"edge_speech_tools.{folder}.{path.stem}"))
+        for folder in _FOLDERS
+        for path in sorted((Path(__file__).parent / folder).glob("*.py"))
+        if path.stem != "__init__"
+    }

@@ -1,0 +1,49 @@
+"""The lite interpreter's int8: weights of Linear layers quantised, activations as they come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+
+from edge_speech_tools.convert.torchscript_mobile import example_inputs, save_lite
+from edge_speech_tools.onnx_graph import quiet
+from edge_speech_tools.passes import PassResult, Source
+
+BACKEND = "torchscript_mobile"
+PRECISION = "int8-dynamic"
+NEEDS: tuple[str, ...] = ()
+NEEDS_CALIBRATION = False
+FILE_NAME = "encoder.int8-dynamic.ptl"
+
+
+@dataclass(frozen=True)
+class Config:
+    """`engine` names PyTorch's kernels: qnnpack is the one that phones have."""
+
+    engine: str = "qnnpack"
+
+
+def run(source: Source, config: Config = Config()) -> PassResult:
+    """Quantise, trace, freeze and save the model."""
+    path = source.directory / FILE_NAME
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = config.engine
+    try:
+        with quiet():
+            quantized = quantize_dynamic(source.model, layer_configs(source))  # type: ignore[no-untyped-call]
+        save_lite(quantized, example_inputs(source), path)
+    finally:
+        torch.backends.quantized.engine = before
+    return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
+
+
+def layer_configs(source: Source) -> dict[str, Any]:
+    """Every Linear by name but the output layer, whose error would go straight into log_probs."""
+    return {
+        name: per_channel_dynamic_qconfig
+        for name, layer in source.model.named_modules()
+        if isinstance(layer, torch.nn.Linear) and layer.out_features != source.spec.vocab_size
+    }
