@@ -1,0 +1,56 @@
+# make demo   set up, optimise the digits model, transcribe the shipped clips, time it
+# make test   set up, run all tests
+# make        lint and test
+# make asan   C++ tests under the address and undefined-behaviour sanitizers
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_TARGET := linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+CPP := $(shell find cpp_runtime -name '*.cc' -o -name '*.h')
+DIGITS := examples/digits
+
+.PHONY: all demo test lint format asan clean
+all: lint test
+
+# torch first and pinned: its CPU build must be there before anything else asks for torch.
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps torchaudio==2.11.0
+	touch $@ .venv/.built
+
+# The extension is rebuilt when its sources change.
+.venv/.built: .venv/.installed CMakeLists.txt $(CPP)
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: .venv/.built
+	$(BIN)/edge-speech optimize $(DIGITS)/model.pt --target $(DEMO_TARGET) --eval $(DIGITS)/clips.jsonl \
+	    --calibration $(DIGITS)/calibration.jsonl --output build/demo --force
+	$(BIN)/edge-speech eval build/demo $(DIGITS)/clips.jsonl --details
+	$(BIN)/edge-speech bench build/demo
+
+test: .venv/.built
+	$(BIN)/python -m pytest --fail-on-skip
+
+lint: .venv/.built
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+
+format: .venv/.built
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+asan: .venv/.installed
+	$(BIN)/cmake -S . -B build/asan -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    -DEDGE_SPEECH_PYTHON=OFF -DEDGE_SPEECH_TESTS=ON -DEDGE_SPEECH_ASAN=ON
+	$(BIN)/cmake --build build/asan
+	$(BIN)/ctest --test-dir build/asan --output-on-failure
+
+clean:
+	rm -rf build .venv
