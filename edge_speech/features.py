@@ -79,7 +79,7 @@ class OnlineFbank:
         """
         if self._sample_rate not in (None, sample_rate):
             raise InputError(
-                f"sample_rate is {sample_rate}, was {self._sample_rate}; a waveform has one rate: call reset first"
+                f"sample_rate is {sample_rate}, was {self._sample_rate}; a waveform has one rate; reset first"
             )
         if sample_rate == self.config.sample_rate:
             with _input_errors("samples"):
@@ -117,9 +117,9 @@ class Resampler:
     """Sample rate conversion of a waveform that arrives in pieces, without delay.
 
     Output sample m lies at time m / out_hz; N samples in give ceil(N * out_hz / in_hz) out, the last of them
-    by `flush`. However the waveform is cut, the output is bit-identical. The passband reaches 0.9 of the lower
-    Nyquist frequency; aliases and images are at least 90 dB down. Raises InputError on a rate outside 4000 to
-    192000 Hz.
+    by `flush`. However the waveform is cut, the output is bit-identical. The passband reaches 0.9 of the
+    lower Nyquist frequency; aliases and images are at least 90 dB down. Raises InputError on a rate outside
+    4000 to 192000 Hz.
     """
 
     def __init__(self, in_hz: int, out_hz: int) -> None:
@@ -153,7 +153,8 @@ def mono_float32(samples: npt.ArrayLike) -> FloatArray:
             f"samples have shape {array.shape}; allowed: one channel, shape (N,); mix or pick a channel"
         )
     if array.dtype == np.int16:
-        return np.multiply(array, np.float32(1 / 32768), dtype=np.float32)
+        scaled: FloatArray = np.multiply(array, np.float32(1 / 32768), dtype=np.float32)
+        return scaled
     if array.dtype.kind != "f":
         raise InputError(f"samples are {array.dtype}; allowed: float32 in [-1, 1] or int16")
     contiguous: FloatArray = np.ascontiguousarray(array, dtype=np.float32)
