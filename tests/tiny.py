@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import wave
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_speech.bundle import (
     Manifest,
@@ -27,7 +29,9 @@ SPEC = StreamingSpec(
     state=(TensorSpec("carry", (1, len(TOKENS)), "float32"), TensorSpec("steps", (1,), "int64")),
 )
 FRONTEND = {"type": "fbank", "sample_rate": 16000, "num_mel_bins": SPEC.num_features}
+# Columns that sum to zero make it deaf to loudness, so that it hears the tone wander.
 WEIGHT = np.random.default_rng(7).normal(0, 0.5, (SPEC.num_features, SPEC.vocab_size)).astype(np.float32)
+WEIGHT -= WEIGHT.mean(axis=0)
 
 
 def log_softmax(logits: FloatArray) -> FloatArray:
@@ -127,3 +131,15 @@ def speech_like(seconds: float, sample_rate: int = 16000, seed: int = 0) -> Floa
     noise = random.normal(0, 1, count)
     envelope = np.abs(np.sin(2 * np.pi * 1.3 * t))
     return (0.3 * envelope * (0.6 * tone + 0.4 * noise)).clip(-1, 1).astype(np.float32)
+
+
+def write_wav(
+    path: Path, samples: npt.NDArray[np.int16], sample_rate: int = 16000, channels: int = 1
+) -> Path:
+    """16-bit PCM; `samples` interleaved when there is more than one channel."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return path

@@ -1,0 +1,214 @@
+#include "recognizer/stream.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "features/finite.h"
+
+namespace edge_speech {
+namespace {
+
+// Audio is taken in pieces of this many samples, so that a whole file needs no more memory than a stream.
+constexpr size_t kPieceSamples = 4096;
+
+Status check_fit(const StreamConfig& config, const EncoderShape& shape) {
+  if (shape.chunk_frames == 0 || shape.subsampling_factor == 0 || shape.vocab_size == 0 ||
+      shape.chunk_frames % shape.subsampling_factor != 0) {
+    return Status::invalid_argument("the encoder's chunk_frames " + std::to_string(shape.chunk_frames) +
+                                    " must be a positive multiple of its subsampling_factor " +
+                                    std::to_string(shape.subsampling_factor));
+  }
+  if (shape.num_features != static_cast<size_t>(config.frontend.num_mel_bins)) {
+    return Status::invalid_argument("the frontend gives " + std::to_string(config.frontend.num_mel_bins) +
+                                    " features and the encoder takes " + std::to_string(shape.num_features) +
+                                    "; both must come from one model");
+  }
+  if (shape.vocab_size != config.tokens.size() || config.blank_id >= shape.vocab_size) {
+    return Status::invalid_argument("the encoder has vocab_size " + std::to_string(shape.vocab_size) +
+                                    ", got " + std::to_string(config.tokens.size()) +
+                                    " tokens and blank_id " + std::to_string(config.blank_id));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Stream>> Stream::create(const StreamConfig& config, std::unique_ptr<Encoder> encoder) {
+  Status fit = check_fit(config, encoder->shape());
+  if (!fit.ok()) return fit;
+  Result<OnlineFbank> fbank = OnlineFbank::create(config.frontend);
+  if (!fbank.ok()) return fbank.status();
+  return std::unique_ptr<Stream>(new Stream(config, std::move(fbank.value()), std::move(encoder)));
+}
+
+Stream::Stream(const StreamConfig& config, OnlineFbank fbank, std::unique_ptr<Encoder> encoder)
+    : config_(config),
+      fbank_(std::move(fbank)),
+      encoder_(std::move(encoder)),
+      decoder_(encoder_->shape().vocab_size, config.blank_id) {}
+
+Status Stream::accept_waveform(const float* samples, size_t n, int sample_rate) {
+  Status status = check_input(n, sample_rate);
+  if (!status.ok()) return status;
+  if (!all_finite(samples, n)) return not_finite();
+  if (n > 0) status = set_rate(sample_rate);
+  for (size_t i = 0; i < n && status.ok(); i += kPieceSamples) {
+    status = consume(samples + i, std::min(kPieceSamples, n - i));
+  }
+  return status;
+}
+
+Status Stream::accept_waveform(const int16_t* samples, size_t n, int sample_rate) {
+  Status status = check_input(n, sample_rate);
+  if (n > 0 && status.ok()) status = set_rate(sample_rate);
+  for (size_t i = 0; i < n && status.ok(); i += kPieceSamples) {
+    converted_.resize(std::min(kPieceSamples, n - i));
+    for (size_t j = 0; j < converted_.size(); ++j)
+      converted_[j] = static_cast<float>(samples[i + j]) / 32768.0f;
+    status = consume(converted_.data(), converted_.size());
+  }
+  return status;
+}
+
+Status Stream::check_input(size_t n, int sample_rate) const {
+  if (failed_) return Status::failed_precondition("an earlier step failed; call reset() before more audio");
+  if (finished_) return Status::failed_precondition("audio after input_finished(); call reset() first");
+  if (sample_rate < kLowestRate || sample_rate > kHighestRate) {
+    return Status::invalid_argument("sample_rate is " + std::to_string(sample_rate) +
+                                    "; allowed: " + std::to_string(kLowestRate) + " to " +
+                                    std::to_string(kHighestRate) + " Hz");
+  }
+  if (n > 0 && input_samples_ > 0 && input_rate_ != sample_rate) {
+    return Status::invalid_argument("sample_rate changed from " + std::to_string(input_rate_) + " to " +
+                                    std::to_string(sample_rate) + " within a stream; call reset() first");
+  }
+  return {};
+}
+
+Status Stream::set_rate(int sample_rate) {
+  if (input_rate_ == sample_rate) return {};
+  input_rate_ = 0;
+  resampler_.reset();
+  if (sample_rate != config_.frontend.sample_rate) {
+    Result<Resampler> resampler = Resampler::create(sample_rate, config_.frontend.sample_rate);
+    if (!resampler.ok()) return resampler.status();
+    resampler_.emplace(std::move(resampler.value()));
+  }
+  input_rate_ = sample_rate;
+  return {};
+}
+
+Status Stream::consume(const float* samples, size_t n) {
+  input_samples_ += n;
+  if (resampler_) {
+    resampled_.clear();
+    Status status = resampler_->process(samples, n, &resampled_);
+    if (!status.ok()) return fail(std::move(status));
+    samples = resampled_.data();
+    n = resampled_.size();
+  }
+  Status status = fbank_.accept_waveform(samples, n);
+  return status.ok() ? drain_frames() : fail(std::move(status));
+}
+
+Status Stream::input_finished() {
+  if (failed_) return Status::failed_precondition("an earlier step failed; call reset() first");
+  if (finished_) return {};
+  finished_ = true;
+  Status status;
+  if (resampler_) {
+    resampled_.clear();
+    resampler_->flush(&resampled_);
+    status = fbank_.accept_waveform(resampled_.data(), resampled_.size());
+    if (!status.ok()) return fail(std::move(status));
+  }
+  fbank_.input_finished();
+  status = drain_frames();
+  while (filled_ > 0 && status.ok()) status = run_padded_window();
+  return status;
+}
+
+Status Stream::run_padded_window() {
+  const EncoderShape& shape = encoder_->shape();
+  float* features = encoder_->features();
+  std::fill(features + filled_ * shape.num_features, features + shape.window_frames() * shape.num_features,
+            shape.padding_value);
+  const size_t rows = (filled_ + shape.subsampling_factor - 1) / shape.subsampling_factor;
+  return run_window(std::min(rows, shape.output_frames()));
+}
+
+// Fills the window from the fbank, and runs it each time it is full.
+Status Stream::drain_frames() {
+  const EncoderShape& shape = encoder_->shape();
+  while (fbank_.num_frames_ready() > 0) {
+    float* next_row = encoder_->features() + filled_ * shape.num_features;
+    filled_ += fbank_.read(next_row, shape.window_frames() - filled_);
+    if (filled_ < shape.window_frames()) continue;
+    Status status = run_window(shape.output_frames());
+    if (!status.ok()) return status;
+  }
+  return {};
+}
+
+// One encoder step, of which `rows` count; then the right context becomes the beginning of the next window.
+Status Stream::run_window(size_t rows) {
+  Status status = encoder_->step();
+  if (!status.ok()) return fail(std::move(status));
+  ++steps_;
+  status = decode(rows);
+  if (!status.ok()) return fail(std::move(status));
+  const EncoderShape& shape = encoder_->shape();
+  float* features = encoder_->features();
+  std::memmove(features, features + shape.chunk_frames * shape.num_features,
+               shape.right_context_frames * shape.num_features * sizeof(float));
+  filled_ -= std::min(filled_, shape.chunk_frames);
+  return {};
+}
+
+Status Stream::decode(size_t rows) {
+  const float* log_probs = encoder_->log_probs();
+  if (config_.keep_log_probs) {
+    log_probs_.insert(log_probs_.end(), log_probs, log_probs + rows * encoder_->shape().vocab_size);
+  }
+  Status status = decoder_.step(log_probs, rows);
+  for (; written_tokens_ < decoder_.tokens().size(); ++written_tokens_) {
+    transcript_.append(config_.tokens[static_cast<size_t>(decoder_.tokens()[written_tokens_].id)]);
+  }
+  return status;
+}
+
+Status Stream::fail(Status status) {
+  failed_ = true;
+  return status;
+}
+
+Status Stream::reset() {
+  fbank_.reset();
+  decoder_.reset();
+  transcript_.clear();
+  log_probs_.clear();
+  if (resampler_) resampler_->reset();
+  input_samples_ = 0;
+  filled_ = steps_ = written_tokens_ = 0;
+  finished_ = false;
+  Status status = encoder_->reset();
+  failed_ = !status.ok();
+  return status;
+}
+
+double Stream::audio_s() const {
+  return input_samples_ == 0 ? 0.0 : static_cast<double>(input_samples_) / input_rate_;
+}
+
+// Row r stands for frames [r, r + 1) * subsampling_factor. Frame i of a snip_edges front end is centred at
+// i * shift + length / 2, otherwise at (i + 1/2) * shift; a frame's time is the shift around its centre.
+double Stream::row_s(int64_t row) const {
+  const FbankConfig& frontend = config_.frontend;
+  const double frame = static_cast<double>(row) * static_cast<double>(encoder_->shape().subsampling_factor);
+  const double offset_ms =
+      frontend.snip_edges ? (frontend.frame_length_ms - frontend.frame_shift_ms) / 2 : 0.0;
+  return std::min((frame * frontend.frame_shift_ms + offset_ms) / 1000.0, audio_s());
+}
+
+}  // namespace edge_speech

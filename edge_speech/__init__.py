@@ -1,0 +1,69 @@
+"""Edge Speech: streaming speech recognition on devices.
+
+    import edge_speech as es
+    recognizer = es.Recognizer.load("bundle")
+    stream = recognizer.create_stream()
+    stream.accept_waveform(samples, sample_rate)
+    print(stream.result.text)
+
+Importing this package loads neither an engine nor torch; a name's module is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_speech.audio import read_audio
+    from edge_speech.bundle import read_bundle, verify_bundle
+    from edge_speech.ctc import CtcGreedy, CtcResult, CtcToken
+    from edge_speech.errors import CheckFailed, InputError
+    from edge_speech.features import FbankConfig, OnlineFbank
+    from edge_speech.recognizer import Recognizer, Result, Stream, Token
+
+_HOMES = {
+    "CheckFailed": "errors",
+    "CtcGreedy": "ctc",
+    "CtcResult": "ctc",
+    "CtcToken": "ctc",
+    "FbankConfig": "features",
+    "InputError": "errors",
+    "OnlineFbank": "features",
+    "Recognizer": "recognizer",
+    "Result": "recognizer",
+    "Stream": "recognizer",
+    "Token": "recognizer",
+    "read_audio": "audio",
+    "read_bundle": "bundle",
+    "verify_bundle": "bundle",
+}
+
+__all__ = [
+    "CheckFailed",
+    "CtcGreedy",
+    "CtcResult",
+    "CtcToken",
+    "FbankConfig",
+    "InputError",
+    "OnlineFbank",
+    "Recognizer",
+    "Result",
+    "Stream",
+    "Token",
+    "read_audio",
+    "read_bundle",
+    "verify_bundle",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edge_speech' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"edge_speech.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,225 @@
+"""The whole device line, thin over the C++ stream: waveform in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_speech import _core, backends
+from edge_speech.audio import read_audio
+from edge_speech.bundle import Artifact, Bundle, read_bundle
+from edge_speech.encoder import Encoder, FloatArray
+from edge_speech.errors import InputError
+from edge_speech.features import FbankConfig, frontend_from_dict
+
+
+@dataclass(frozen=True)
+class Token:
+    """A recognised token. Times are seconds of the caller's audio; the step is a subsampled frame.
+
+    `confidence` is the mean posterior of the token over the frames on which it was the best symbol.
+    """
+
+    token: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was heard since the last reset.
+
+    `committed_text` is the beginning of `text` that no later audio can change (with greedy decoding: all of
+    it, though a following piece may lengthen the last word). `is_final` is true after `input_finished`.
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    committed_text: str
+    is_final: bool
+
+
+class Stream:
+    """One utterance at a time. However the caller cuts the audio, log_probs and text have the same bits."""
+
+    def __init__(self, recognizer: Recognizer, keep_log_probs: bool) -> None:
+        spec, encoder = recognizer.encoder.spec, recognizer.encoder
+        features = np.zeros((spec.window_frames, spec.num_features), np.float32)
+        log_probs = np.zeros((spec.output_frames, spec.vocab_size), np.float32)
+        self._symbols = recognizer.tokens
+        self._settled: list[Token] = []  # tokens that cannot grow any more
+        self._keep_log_probs = keep_log_probs
+        try:
+            self._stream = _core.Stream(
+                frontend=_core.FbankConfig(**asdict(recognizer.frontend)),
+                tokens=list(recognizer.tokens),
+                blank_id=recognizer.blank_id,
+                engine=encoder.open(features, log_probs),
+                features=features,
+                log_probs=log_probs,
+                chunk_frames=spec.chunk_frames,
+                right_context_frames=spec.right_context_frames,
+                subsampling_factor=spec.subsampling_factor,
+                padding_value=spec.padding_value,
+                keep_log_probs=keep_log_probs,
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+    def accept_waveform(self, samples: npt.ArrayLike, sample_rate: int) -> None:
+        """Add samples (N,), float in [-1, 1] or int16, mono, any length, at 4000 to 192000 Hz.
+
+        Raises InputError on anything else, on NaN or infinity and after `input_finished`; nothing is then
+        consumed. What the engine raises passes through; afterwards only `reset` is allowed.
+        """
+        checked = _checked_samples(samples)
+        try:
+            self._stream.accept_waveform(checked, _checked_rate(sample_rate))
+        except _core.StreamError as error:
+            raise InputError(str(error)) from None
+
+    def input_finished(self) -> None:
+        """No more audio: decode exactly what is left. Raises InputError after a failed step."""
+        try:
+            self._stream.input_finished()
+        except _core.StreamError as error:
+            raise InputError(str(error)) from None
+
+    def reset(self) -> None:
+        """Ready for a new utterance; its time starts at zero."""
+        self._settled = []
+        self._stream.reset()
+
+    @property
+    def result(self) -> Result:
+        """Text and tokens so far."""
+        fresh = [Token(self._symbols[i], *rest) for i, *rest in self._stream.tokens_from(len(self._settled))]
+        self._settled += fresh[:-1]
+        text = self._stream.text
+        return Result(text, (*self._settled, *fresh[-1:]), text, self._stream.is_final)
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio accepted since the last reset."""
+        return float(self._stream.audio_s)
+
+    @property
+    def steps(self) -> int:
+        """Encoder steps run since the last reset."""
+        return int(self._stream.steps)
+
+    def log_probs(self) -> FloatArray:
+        """All decoded rows (T, V) since the last reset. Raises InputError unless created to keep them."""
+        if not self._keep_log_probs:
+            raise InputError("log_probs were not kept; use create_stream(keep_log_probs=True)")
+        rows: FloatArray = self._stream.log_probs()
+        return rows
+
+
+class Recognizer:
+    """An encoder, its front end and its tokens; shared by any number of streams.
+
+    `artifact` is the one that was loaded, None for an encoder that did not come from a bundle.
+    """
+
+    def __init__(
+        self, encoder: Encoder, frontend: FbankConfig, tokens: Sequence[str], blank_id: int = 0
+    ) -> None:
+        self.encoder, self.frontend = encoder, frontend
+        self.tokens, self.blank_id = tuple(tokens), blank_id
+        self.artifact: Artifact | None = None
+
+    @classmethod
+    def load(cls, path: Path | str, backend: str = "auto", num_threads: int = 1) -> Recognizer:
+        """Load a bundle; "auto" takes its first verified artifact that this install can run.
+
+        Raises InputError: not a bundle, damaged, unknown backend, or nothing in it runs here.
+        """
+        bundle = read_bundle(path)
+        return cls.from_artifact(bundle, choose_artifact(bundle, backend), num_threads)
+
+    @classmethod
+    def from_artifact(cls, bundle: Bundle, artifact: Artifact, num_threads: int = 1) -> Recognizer:
+        """Load one artifact of a bundle. Raises InputError."""
+        if not isinstance(num_threads, int) or not 1 <= num_threads <= 1024:
+            raise InputError(f"num_threads is {num_threads!r}; allowed: 1 to 1024")
+        manifest = bundle.manifest
+        frontend = frontend_from_dict(manifest.frontend)
+        path = bundle.verified_path(artifact)
+        encoder = backends.load_encoder(artifact.backend, path, manifest.encoder, num_threads)
+        recognizer = cls(encoder, frontend, bundle.tokens, manifest.decoder["blank_id"])
+        recognizer.artifact = artifact
+        return recognizer
+
+    def create_stream(
+        self,
+        hotwords: Sequence[str] | None = None,
+        latency_budget_ms: float | None = None,
+        keep_log_probs: bool = False,
+    ) -> Stream:
+        """A new stream. `keep_log_probs` makes `Stream.log_probs` work, at the cost of growing memory.
+
+        Raises InputError on options that this version cannot honour.
+        """
+        if hotwords:
+            raise InputError("hotwords need a beam search, which this version does not have; leave them out")
+        if latency_budget_ms is not None:
+            raise InputError("latency_budget_ms is not supported by this version; leave it out")
+        return Stream(self, keep_log_probs)
+
+    def transcribe(self, path: Path | str) -> Result:
+        """Text of an audio file: a stream with one chunk. Raises InputError."""
+        samples, sample_rate = read_audio(path)
+        stream = self.create_stream()
+        stream.accept_waveform(samples, sample_rate)
+        stream.input_finished()
+        return stream.result
+
+
+def choose_artifact(bundle: Bundle, backend: str = "auto") -> Artifact:
+    """The best artifact of `backend`; of "auto", the first verified one that runs here. Raises InputError."""
+    candidates = [a for a in bundle.manifest.artifacts if backend in ("auto", a.backend)]
+    verified = [
+        a for a in candidates if a.status == "verified" or (a.status == "built" and backend != "auto")
+    ]
+    for artifact in verified:
+        if not backends.missing(artifact.backend):
+            return artifact
+    raise InputError(f"{bundle.root}: {_why_none(bundle, backend, candidates, verified)}")
+
+
+def _why_none(bundle: Bundle, backend: str, candidates: list[Artifact], verified: list[Artifact]) -> str:
+    if verified:
+        return str(backends.missing(verified[0].backend))
+    if not candidates:
+        has = ", ".join(sorted({a.backend for a in bundle.manifest.artifacts}))
+        return f"no artifact for backend {backend!r}; the bundle has {has}"
+    command = candidates[0].command
+    advice = f"build it on the device with `{command}`" if command else "run the bundle on its own device"
+    return f"its {candidates[0].backend} artifact is {candidates[0].status}, not verified here; {advice}"
+
+
+def _checked_samples(samples: npt.ArrayLike) -> npt.NDArray[np.float32] | npt.NDArray[np.int16]:
+    """Contiguous (N,) int16 or float32. Raises InputError."""
+    array = np.asarray(samples)
+    if array.ndim != 1:
+        raise InputError(
+            f"samples have shape {array.shape}; allowed: one channel, shape (N,); mix or pick a channel"
+        )
+    if array.dtype == np.int16:
+        return np.ascontiguousarray(array, dtype=np.int16)
+    if array.dtype.kind != "f" and array.size:
+        raise InputError(f"samples are {array.dtype}; allowed: float32 in [-1, 1] or int16")
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinity, which the stream refuses
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _checked_rate(sample_rate: int) -> int:
+    if isinstance(sample_rate, bool) or sample_rate != int(sample_rate) or not 0 < sample_rate < 1 << 31:
+        raise InputError(f"sample_rate is {sample_rate!r}; allowed: a whole number from 4000 to 192000 Hz")
+    return int(sample_rate)
