@@ -91,7 +91,9 @@ class OnlineFbank:
     def input_finished(self) -> None:
         """No more samples until `reset`; the frames that reach over the end become ready."""
         if self._resampler is not None and self._sample_rate == self._resampler.in_hz:
-            self._fbank.accept_waveform(self._resampler.flush())
+            rest = self._resampler.flush()
+            if len(rest) > 0:
+                self._fbank.accept_waveform(rest)
         self._fbank.input_finished()
 
     def read(self) -> FloatArray:

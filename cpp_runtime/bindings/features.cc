@@ -21,8 +21,8 @@ using Vector = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
 using Matrix = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
 void init_config(FbankConfig* self, int sample_rate, int num_mel_bins, double frame_length_ms,
-                 double frame_shift_ms, std::string window, float preemphasis, bool remove_dc_offset,
-                 double low_freq_hz, double high_freq_hz, bool snip_edges, float dither) {
+                 double frame_shift_ms, std::string window, double preemphasis, bool remove_dc_offset,
+                 double low_freq_hz, double high_freq_hz, bool snip_edges, double dither) {
   new (self) FbankConfig{sample_rate, num_mel_bins,     frame_length_ms, frame_shift_ms, std::move(window),
                          preemphasis, remove_dc_offset, low_freq_hz,     high_freq_hz,   snip_edges,
                          dither};

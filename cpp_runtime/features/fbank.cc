@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "features/finite.h"
+#include "features/floats.h"
 
 namespace edge_speech {
 namespace {
@@ -26,13 +27,12 @@ double high_freq(const FbankConfig& config) {
 }
 
 // Povey's window is a Hann window to the power 0.85: like Hamming, but zero at the edges.
-std::vector<float> make_window(const std::string& name, size_t length) {
-  std::vector<float> window(length);
+std::vector<double> make_window(const std::string& name, size_t length) {
+  std::vector<double> window(length);
   const double step = 2.0 * std::acos(-1.0) / static_cast<double>(length - 1);
   for (size_t i = 0; i < length; ++i) {
     const double cosine = std::cos(step * static_cast<double>(i));
-    const double value = name == "hamming" ? 0.54 - 0.46 * cosine : std::pow(0.5 - 0.5 * cosine, 0.85);
-    window[i] = static_cast<float>(value);
+    window[i] = name == "hamming" ? 0.54 - 0.46 * cosine : std::pow(0.5 - 0.5 * cosine, 0.85);
   }
   return window;
 }
@@ -55,7 +55,7 @@ Status validate(const FbankConfig& c) {
     return out_of_range("frame_shift_ms", c.frame_shift_ms, "1 to 1000");
   if (c.window != "povey" && c.window != "hamming")
     return Status::invalid_argument("window is \"" + c.window + "\"; allowed: povey, hamming");
-  if (!(c.preemphasis >= 0.0f && c.preemphasis <= 1.0f))
+  if (!(c.preemphasis >= 0.0 && c.preemphasis <= 1.0))
     return out_of_range("preemphasis", c.preemphasis, "0 to 1");
   if (!(c.low_freq_hz >= 0.0 && c.low_freq_hz < 0.5 * c.sample_rate))
     return out_of_range("low_freq_hz", c.low_freq_hz, "0 to below half the sample rate");
@@ -63,7 +63,7 @@ Status validate(const FbankConfig& c) {
     return out_of_range(
         "high_freq_hz", c.high_freq_hz,
         "above low_freq_hz to half the sample rate, or 0 and less: added to half the sample rate");
-  if (!(c.dither >= 0.0f && c.dither <= kInt16Range)) return out_of_range("dither", c.dither, "0 to 32768");
+  if (!(c.dither >= 0.0 && c.dither <= kInt16Range)) return out_of_range("dither", c.dither, "0 to 32768");
   return {};
 }
 
@@ -102,7 +102,6 @@ size_t OnlineFbank::read(float* out, size_t max_frames) {
   for (size_t done = 0; done < total; done += kLanes) {
     const size_t count = std::min(kLanes, total - done);
     load_frames(count);
-    if (config_.remove_dc_offset) remove_mean();
     shape_frames();
     fft_.power_spectrum(frames_.data(), power_.data());
     mel_.apply(power_.data(), energies_.data());
@@ -117,32 +116,31 @@ void OnlineFbank::load_frames(size_t count) {
   for (size_t lane = 0; lane < kLanes; ++lane) {
     float* scratch = scratch_.data() + lane * length_;
     source[lane] = lane < count ? framer_.next(scratch) : source[0];
-    if (config_.dither <= 0.0f || lane >= count) continue;
+    if (config_.dither <= 0.0 || lane >= count) continue;
     add_dither(source[lane], scratch);
     source[lane] = scratch;
   }
-  for (size_t i = 0; i < length_; ++i)
-    frames_[i] = Lanes{source[0][i], source[1][i], source[2][i], source[3][i]};
+  for (size_t i = 0; i < length_; ++i) frames_[i] = Lanes{source[0][i], source[1][i]};
 }
 
 // frame may be scratch itself.
 void OnlineFbank::add_dither(const float* frame, float* scratch) {
-  std::normal_distribution<float> noise(0.0f, config_.dither);
+  std::normal_distribution<float> noise(0.0f, static_cast<float>(config_.dither));
   for (size_t i = 0; i < length_; ++i) scratch[i] = frame[i] + noise(random_);
 }
 
-void OnlineFbank::remove_mean() {
+Lanes OnlineFbank::mean() const {
   Lanes sums[4] = {};  // four chains of additions: one alone would wait for its own latency
   for (size_t i = 0; i < length_; ++i) sums[i % 4] += frames_[i];
-  const Lanes mean = ((sums[0] + sums[1]) + (sums[2] + sums[3])) / static_cast<float>(length_);
-  for (size_t i = 0; i < length_; ++i) frames_[i] -= mean;
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) / static_cast<double>(length_);
 }
 
-// Pre-emphasis (the sample before the first one is the first one), window, zero padding.
+// DC removal, pre-emphasis (the sample before the first one is the first one), window, zero padding.
 void OnlineFbank::shape_frames() {
-  Lanes previous = frames_[0];
+  const Lanes offset = config_.remove_dc_offset ? mean() : Lanes{};
+  Lanes previous = frames_[0] - offset;
   for (size_t i = 0; i < length_; ++i) {
-    const Lanes sample = frames_[i];
+    const Lanes sample = frames_[i] - offset;
     frames_[i] = (sample - config_.preemphasis * previous) * window_[i];
     previous = sample;
   }
@@ -151,12 +149,11 @@ void OnlineFbank::shape_frames() {
 
 void OnlineFbank::write_rows(size_t count, float* out) {
   const size_t bins = energies_.size();
-  const Lanes floor = Lanes{} + FLT_EPSILON;
-  for (size_t bin = 0; bin < bins; ++bin) {
-    const Lanes energy = energies_[bin];
-    const Lanes value = log_lanes(energy > floor ? energy : floor);
-    for (size_t lane = 0; lane < count; ++lane) out[lane * bins + bin] = value[lane];
+  for (size_t lane = 0; lane < count; ++lane) {
+    for (size_t bin = 0; bin < bins; ++bin)
+      out[lane * bins + bin] = std::max(FLT_EPSILON, static_cast<float>(energies_[bin][lane]));
   }
+  log_in_place(out, count * bins);
 }
 
 void OnlineFbank::reset() {

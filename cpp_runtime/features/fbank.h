@@ -20,12 +20,12 @@ struct FbankConfig {
   double frame_length_ms = 25.0;
   double frame_shift_ms = 10.0;
   std::string window = "povey";  // or "hamming"
-  float preemphasis = 0.97f;
+  double preemphasis = 0.97;
   bool remove_dc_offset = true;
   double low_freq_hz = 20.0;
   double high_freq_hz = 0.0;  // 0 or less: added to the Nyquist frequency
   bool snip_edges = false;
-  float dither = 0.0f;  // standard deviation of the noise added to samples in the int16 range
+  double dither = 0.0;  // standard deviation of the noise added to samples in the int16 range
 };
 
 // Samples in, feature frames out. Frames are computed when they are read, so that unread audio costs four
@@ -56,7 +56,7 @@ class OnlineFbank {
   explicit OnlineFbank(const FbankConfig& config);
   void load_frames(size_t count);
   void add_dither(const float* frame, float* scratch);
-  void remove_mean();
+  Lanes mean() const;
   void shape_frames();
   void write_rows(size_t count, float* out);
 
@@ -65,7 +65,7 @@ class OnlineFbank {
   Framer framer_;
   RealFft fft_;
   MelBank mel_;
-  std::vector<float> window_;
+  std::vector<double> window_;
   std::vector<float> scratch_;  // kLanes frames, for those that are not a piece of the buffer
   LanesVector frames_, power_, energies_;
   std::mt19937 random_;

@@ -54,7 +54,7 @@ void radix2_pass(const Lanes* x, Lanes* y, size_t stride) {
 template <typename Twiddle>
 Twiddle root_of_unity(size_t k, size_t n) {
   const double angle = -2.0 * std::acos(-1.0) * static_cast<double>(k) / static_cast<double>(n);
-  return {static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))};
+  return {std::cos(angle), std::sin(angle)};
 }
 
 }  // namespace
@@ -95,8 +95,8 @@ void RealFft::split_real(const Lanes* z, Lanes* power) const {
     const Complex even = {a.re + b.re, a.im - b.im};
     const Complex odd = multiply(Complex{a.im + b.im, b.re - a.re}, split_[k]);
     const Complex low = even + odd, high = even - odd;
-    power[k] = 0.25f * (low.re * low.re + low.im * low.im);
-    power[half_ - k] = 0.25f * (high.re * high.re + high.im * high.im);
+    power[k] = 0.25 * (low.re * low.re + low.im * low.im);
+    power[half_ - k] = 0.25 * (high.re * high.re + high.im * high.im);
   }
 }
 

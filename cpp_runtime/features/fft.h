@@ -1,4 +1,4 @@
-// Power spectrum of real frames, four at a time.
+// Power spectrum of real frames, two at a time.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@ class RealFft {
 
  private:
   struct Twiddle {
-    float re, im;
+    double re, im;
   };
   const Lanes* complex_fft(Lanes* x);
   void split_real(const Lanes* z, Lanes* power) const;

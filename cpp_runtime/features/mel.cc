@@ -24,14 +24,14 @@ MelBank::MelBank(size_t num_bins, size_t fft_size, double sample_rate, double lo
       const double weight = std::min(position, 2.0 - position);
       if (weight <= 0.0) continue;
       if (filter.count++ == 0) filter.first = k;
-      weights_.push_back(static_cast<float>(weight));
+      weights_.push_back(weight);
     }
     filters_.push_back(filter);
   }
 }
 
 void MelBank::apply(const Lanes* power, Lanes* energies) const {
-  const float* weight = weights_.data();
+  const double* weight = weights_.data();
   for (const Filter& filter : filters_) {
     const Lanes* bin = power + filter.first;
     Lanes energy = {};

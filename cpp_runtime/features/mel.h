@@ -23,7 +23,7 @@ class MelBank {
     size_t first, count;  // FFT bins under the triangle
   };
   std::vector<Filter> filters_;
-  std::vector<float> weights_;  // of all filters, one after the other
+  std::vector<double> weights_;  // of all filters, one after the other
 };
 
 }  // namespace edge_speech

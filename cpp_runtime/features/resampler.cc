@@ -6,7 +6,7 @@
 #include <string>
 
 #include "features/finite.h"
-#include "features/lanes.h"
+#include "features/floats.h"
 
 namespace edge_speech {
 namespace {
@@ -43,13 +43,13 @@ double windowed_sinc(double t, double cutoff, double half_width) {
   return window * (std::abs(angle) < 1e-12 ? 1.0 : std::sin(angle) / angle);
 }
 
-// n is a multiple of 4 * kLanes; the order of additions is fixed.
+// n is a multiple of 4 * kFloats; the order of additions is fixed.
 float dot(const float* a, const float* b, size_t n) {
-  Lanes sums[4] = {};
-  for (size_t i = 0; i < n; i += 4 * kLanes) {
-    for (size_t j = 0; j < 4; ++j) sums[j] += load_lanes(a + i + j * kLanes) * load_lanes(b + i + j * kLanes);
+  Floats sums[4] = {};
+  for (size_t i = 0; i < n; i += 4 * kFloats) {
+    for (size_t j = 0; j < 4; ++j) sums[j] += load(a + i + j * kFloats) * load(b + i + j * kFloats);
   }
-  const Lanes sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  const Floats sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
@@ -79,7 +79,7 @@ Resampler::Resampler(int in_hz, int out_hz)
 void Resampler::make_table(double lower_nyquist) {
   const double half_width = (kStopbandDb - 8.0) / (2.285 * kPi * kTransition * lower_nyquist) / 2.0;
   half_taps_ = static_cast<int64_t>(std::ceil(half_width));
-  const size_t block = 4 * kLanes;
+  const size_t block = 4 * kFloats;
   row_size_ = (static_cast<size_t>(2 * half_taps_) + block - 1) / block * block;
   const bool exact = static_cast<size_t>(out_step_) * row_size_ <= kMaxExactTable;
   grid_ = exact ? out_step_ : static_cast<int64_t>(std::ceil(kGridPerLobe * lower_nyquist));

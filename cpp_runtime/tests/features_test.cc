@@ -47,7 +47,7 @@ std::vector<float> run(OnlineFbank* fbank, const std::vector<float>& samples, si
 }
 
 // Lengths and shifts in samples that are odd, and a shift longer than the frame.
-void test_chunking_is_bit_identical(bool snip_edges, double length_ms, double shift_ms, float dither) {
+void test_chunking_is_bit_identical(bool snip_edges, double length_ms, double shift_ms, double dither) {
   FbankConfig config;
   config.snip_edges = snip_edges;
   config.frame_length_ms = length_ms;
@@ -112,11 +112,11 @@ void test_config_ranges() {
   bad[2].frame_length_ms = nan;
   bad[3].frame_shift_ms = 0.0;
   bad[4].window = "hann";
-  bad[5].preemphasis = 1.5f;
+  bad[5].preemphasis = 1.5;
   bad[6].low_freq_hz = 8000.0;
   bad[7].high_freq_hz = 8001.0;
   bad[8].high_freq_hz = -7990.0;
-  bad[9].dither = -1.0f;
+  bad[9].dither = -1.0;
   bad[10].num_mel_bins = 1 << 30;
   for (const FbankConfig& config : bad)
     CHECK(OnlineFbank::create(config).status().code() == Code::kInvalidArgument);
@@ -142,10 +142,10 @@ void test_memory_is_bounded() {
 int main() {
   using namespace edge_speech;
   for (bool snip_edges : {false, true}) {
-    test_chunking_is_bit_identical(snip_edges, 25.0, 10.0, 0.0f);
-    test_chunking_is_bit_identical(snip_edges, 25.0, 10.0, 1.0f);
-    test_chunking_is_bit_identical(snip_edges, 20.0625, 9.9375, 0.0f);
-    test_chunking_is_bit_identical(snip_edges, 10.0, 25.0625, 0.0f);
+    test_chunking_is_bit_identical(snip_edges, 25.0, 10.0, 0.0);
+    test_chunking_is_bit_identical(snip_edges, 25.0, 10.0, 1.0);
+    test_chunking_is_bit_identical(snip_edges, 20.0625, 9.9375, 0.0);
+    test_chunking_is_bit_identical(snip_edges, 10.0, 25.0625, 0.0);
   }
   test_frame_counts();
   test_partial_reads();

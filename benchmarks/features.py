@@ -1,0 +1,139 @@
+"""Microseconds per filterbank frame, ours beside kaldi-native-fbank and torchaudio, as JSON.
+
+    python benchmarks/features.py [-o FILE]
+
+60 s of noise at 16 kHz, 80 bins, one thread, counted from Python; streaming means 100 ms pieces with a read
+after each. Figures are medians of several runs, taken in turns so that a busy moment strikes all alike.
+kaldi-native-fbank takes its samples one Python number at a time; a list is the faster way in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+import oracles
+
+from edge_speech.features import FbankConfig, FloatArray, OnlineFbank
+
+CONFIG = FbankConfig()
+AUDIO_S = 60
+RUNS = 7
+PIECE = CONFIG.sample_rate // 10
+
+
+def ours_streaming(samples: FloatArray) -> int:
+    fbank = OnlineFbank(CONFIG)
+    frames = 0
+    for start in range(0, len(samples), PIECE):
+        fbank.accept_waveform(samples[start : start + PIECE], CONFIG.sample_rate)
+        frames += len(fbank.read())
+    fbank.input_finished()
+    return frames + len(fbank.read())
+
+
+def ours_whole(samples: FloatArray) -> int:
+    fbank = OnlineFbank(CONFIG)
+    fbank.accept_waveform(samples, CONFIG.sample_rate)
+    fbank.input_finished()
+    return len(fbank.read())
+
+
+def kaldi_native_fbank_streaming_lists(samples: FloatArray) -> int:
+    return _kaldi_native_fbank(samples, np.ndarray.tolist)
+
+
+def kaldi_native_fbank_streaming_arrays(samples: FloatArray) -> int:
+    return _kaldi_native_fbank(samples, np.asarray)
+
+
+def _kaldi_native_fbank(samples: FloatArray, as_argument: Callable[[FloatArray], object]) -> int:
+    fbank = oracles.open_knf(CONFIG)
+    rows = []
+    for start in range(0, len(samples), PIECE):
+        fbank.accept_waveform(CONFIG.sample_rate, as_argument(samples[start : start + PIECE]))
+        while len(rows) < fbank.num_frames_ready:
+            rows.append(fbank.get_frame(len(rows)))
+    fbank.input_finished()
+    rows += [fbank.get_frame(i) for i in range(len(rows), fbank.num_frames_ready)]
+    return len(rows)
+
+
+def torchaudio_whole(samples: FloatArray) -> int:
+    return len(oracles.torchaudio_fbank(samples, CONFIG))
+
+
+CONTENDERS = [
+    ours_streaming,
+    kaldi_native_fbank_streaming_arrays,
+    kaldi_native_fbank_streaming_lists,
+    ours_whole,
+    torchaudio_whole,
+]
+
+
+def microseconds_per_frame(function: Callable[[FloatArray], int], samples: FloatArray) -> float:
+    start = time.perf_counter()
+    frames = function(samples)
+    return (time.perf_counter() - start) / frames * 1e6
+
+
+def measure() -> dict[str, object]:
+    torch.set_num_threads(1)
+    samples = np.random.default_rng(0).normal(0, 0.1, AUDIO_S * CONFIG.sample_rate).astype(np.float32)
+    for function in CONTENDERS:
+        function(samples[: CONFIG.sample_rate])
+    runs = [[microseconds_per_frame(function, samples) for function in CONTENDERS] for _ in range(RUNS)]
+    return {
+        "us_per_frame": {
+            f.__name__: round(median(c), 2) for f, c in zip(CONTENDERS, zip(*runs, strict=True), strict=True)
+        },
+        "audio_s": AUDIO_S,
+        "runs": RUNS,
+        "num_mel_bins": CONFIG.num_mel_bins,
+        "piece_ms": 100,
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on."""
+    return {
+        "cpu": _cpu_model(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("numpy", "torch", "torchaudio", "kaldi-native-fbank")},
+    }
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("-o", "--output", type=Path, help="write the JSON here as well")
+    output = parser.parse_args().output
+    text = json.dumps(measure(), indent=2)
+    print(text)
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

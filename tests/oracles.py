@@ -1,0 +1,85 @@
+"""Other people's front ends, which ours must agree with, and the speech they are compared on."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import kaldi_native_fbank as knf
+import numpy as np
+import soundfile
+import torch
+
+from edge_speech.features import FbankConfig, FloatArray
+
+CLIPS = sorted((Path(__file__).parents[1] / "examples/digits/clips").iterdir())
+
+
+def read_clip(path: Path) -> tuple[FloatArray, int]:
+    """Samples (N,) in [-1, 1] and the sample rate of a mono clip."""
+    samples, sample_rate = soundfile.read(path, dtype="float32")
+    return samples, sample_rate
+
+
+def torchaudio_fbank(samples: FloatArray, config: FbankConfig) -> FloatArray:
+    """torchaudio.compliance.kaldi.fbank of a whole waveform, in the precision of `samples`: (T, F)."""
+    frames = _torchaudio_kaldi().fbank(
+        torch.from_numpy(samples)[None] * 32768,
+        sample_frequency=config.sample_rate,
+        num_mel_bins=config.num_mel_bins,
+        frame_length=config.frame_length_ms,
+        frame_shift=config.frame_shift_ms,
+        window_type=config.window,
+        preemphasis_coefficient=config.preemphasis,
+        remove_dc_offset=config.remove_dc_offset,
+        low_freq=config.low_freq_hz,
+        high_freq=config.high_freq_hz,
+        snip_edges=config.snip_edges,
+        dither=config.dither,
+    )
+    return frames.numpy()  # type: ignore[no-any-return]
+
+
+def open_knf(config: FbankConfig) -> Any:
+    """kaldi-native-fbank's online computer with the same options."""
+    options = knf.FbankOptions()
+    frame = options.frame_opts
+    frame.samp_freq = config.sample_rate
+    frame.frame_length_ms = config.frame_length_ms
+    frame.frame_shift_ms = config.frame_shift_ms
+    frame.window_type = config.window
+    frame.preemph_coeff = config.preemphasis
+    frame.remove_dc_offset = config.remove_dc_offset
+    frame.snip_edges = config.snip_edges
+    frame.dither = config.dither
+    options.mel_opts.num_bins = config.num_mel_bins
+    options.mel_opts.low_freq = config.low_freq_hz
+    options.mel_opts.high_freq = config.high_freq_hz
+    return knf.OnlineFbank(options)
+
+
+def knf_fbank(samples: FloatArray, config: FbankConfig) -> FloatArray:
+    """kaldi-native-fbank of a whole waveform: (T, F)."""
+    fbank = open_knf(config)
+    fbank.accept_waveform(config.sample_rate, (samples * 32768).tolist())
+    fbank.input_finished()
+    rows = [fbank.get_frame(i) for i in range(fbank.num_frames_ready)]
+    return np.array(rows, dtype=np.float32).reshape(-1, config.num_mel_bins)
+
+
+def _torchaudio_kaldi() -> Any:
+    """torchaudio's Kaldi module; its Python works even where its extension, built for CUDA, does not."""
+    try:
+        return importlib.import_module("torchaudio.compliance.kaldi")
+    except OSError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
+            del sys.modules[name]
+        extension: Any = types.ModuleType("torchaudio._extension")
+        extension._IS_TORCHAUDIO_EXT_AVAILABLE = False
+        extension._IS_ALIGN_AVAILABLE = False
+        extension.fail_if_no_align = lambda function: function
+        sys.modules["torchaudio._extension"] = extension
+        return importlib.import_module("torchaudio.compliance.kaldi")
