@@ -83,7 +83,9 @@ class EncoderStream(Protocol):
 class Encoder(Protocol):
     """A loaded engine, shared by its streams."""
 
-    spec: StreamingSpec
+    @property
+    def spec(self) -> StreamingSpec:
+        """Fixed shapes of one step."""
 
     def open(self, features: FloatArray, log_probs: FloatArray) -> EncoderStream:
         """Open a stream on caller-owned C-contiguous buffers that live as long as it does.
