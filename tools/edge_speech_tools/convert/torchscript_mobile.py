@@ -46,10 +46,14 @@ def example_inputs(source: Source) -> tuple[torch.Tensor, ...]:
 
 
 def save_lite(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:
-    """Trace one step, freeze it, save it for the lite interpreter."""
+    """Trace one step, freeze it, save it for the lite interpreter. Raises OSError on a full disk."""
     with quiet(), torch.no_grad():
         traced = torch.jit.trace(model, inputs)  # type: ignore[no-untyped-call]
-        torch.jit.freeze(traced.eval())._save_for_lite_interpreter(str(path))
+        frozen = torch.jit.freeze(traced.eval())
+    try:
+        frozen._save_for_lite_interpreter(str(path))
+    except RuntimeError as error:  # torch's writer reports a full disk this way
+        raise OSError(f"cannot write {path.name}: {str(error).splitlines()[0]}") from error
 
 
 def compare_steps(model: torch.nn.Module, path: Path, spec: StreamingSpec) -> float:

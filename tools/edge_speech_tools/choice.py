@@ -1,0 +1,101 @@
+"""Which artifact of each backend enters the bundle, and the sentence that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_speech.errors import CheckFailed
+from edge_speech_tools.plan import AUTO, REFERENCE
+
+# Two medians of one run closer than this are no difference.
+LATENCY_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What was measured of one artifact, or None: `wer_added` in points, `latency_ms` per chunk."""
+
+    key: str
+    backend: str
+    precision: str
+    bytes: int
+    wer_added: float | None
+    latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """`measures_device` is false when the host's latency says nothing about the target's."""
+
+    precision: str
+    prefer: str
+    accuracy_budget: float
+    measures_device: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Keys of the kept artifacts, best first, and one sentence for each artifact kept or left."""
+
+    kept: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+def choose(candidates: Sequence[Candidate], rules: Rules) -> Choice:
+    """One artifact per backend, in the order the candidates come. Raises CheckFailed when none is left."""
+    kept: list[str] = []
+    reasons: list[str] = []
+    for backend in dict.fromkeys(c.backend for c in candidates):
+        fit = [c for c in candidates if c.backend == backend and _inside_budget(c, rules, reasons)]
+        if fit:
+            best = _best(fit, rules, reasons)
+            kept.append(best.key)
+    if not kept:
+        raise CheckFailed(f"no artifact passed, the bundle was not written: {' '.join(reasons)}")
+    return Choice(tuple(kept), tuple(reasons))
+
+
+def _inside_budget(candidate: Candidate, rules: Rules, reasons: list[str]) -> bool:
+    if candidate.wer_added is None or candidate.wer_added <= rules.accuracy_budget:
+        return True
+    reasons.append(
+        f"{candidate.key} left out: WER {candidate.wer_added:+.2f} points, over the accuracy budget of "
+        f"{rules.accuracy_budget:g}."
+    )
+    return False
+
+
+def _best(fit: list[Candidate], rules: Rules, reasons: list[str]) -> Candidate:
+    """The first is the reference (fp32 where the backend has it); others must beat the best so far."""
+    best, *others = sorted(fit, key=lambda c: c.precision != REFERENCE)
+    for other in others:
+        wins, why = _compare(other, best, rules)
+        reasons.append(f"{other.key} {'preferred to' if wins else 'left out against'} {best.key}: {why}.")
+        best = other if wins else best
+    reasons.append(f"{best.key} kept: {_merit(best, rules)}.")
+    return best
+
+
+def _compare(other: Candidate, best: Candidate, rules: Rules) -> tuple[bool, str]:
+    if rules.prefer == "size":
+        return (
+            other.bytes < best.bytes,
+            f"{other.bytes} bytes against {best.bytes}, and the target prefers size",
+        )
+    if not rules.measures_device:
+        return False, "the target prefers speed, which this host cannot measure for it"
+    if other.latency_ms is None or best.latency_ms is None:
+        return False, "its latency was not measured"
+    change = other.latency_ms / best.latency_ms - 1
+    figures = f"{other.latency_ms:.3f} ms per chunk against {best.latency_ms:.3f} ms ({change:+.0%})"
+    if change < -LATENCY_MARGIN:
+        return True, f"measured faster, {figures}"
+    return False, f"not faster by {LATENCY_MARGIN:.0%}, {figures}"
+
+
+def _merit(best: Candidate, rules: Rules) -> str:
+    asked = "asked for" if rules.precision != AUTO else f"best for a target that prefers {rules.prefer}"
+    if best.wer_added is None:
+        return f"{asked}; accuracy not measured, no --eval was given"
+    return f"{asked}; WER {best.wer_added:+.2f} points against PyTorch, budget {rules.accuracy_budget:g}"

@@ -1,0 +1,267 @@
+"""model.pt → bundle: the plan, then its steps in order.
+
+`load → build → parity → quality → latency → choose → bundle`; everything happens in a temporary sibling of
+the output, which is renamed to it as the very last act.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_speech import bundle
+from edge_speech.backends import load_encoder
+from edge_speech.bundle_manifest import Manifest
+from edge_speech.encoder import FloatArray, StreamingSpec
+from edge_speech.errors import InputError
+from edge_speech.features import frontend_from_dict, frontend_to_dict
+from edge_speech.target import Target, load_target
+from edge_speech.training.checkpoint import LoadedModel, load_model
+from edge_speech_tools import golden, recordings, report
+from edge_speech_tools.choice import Candidate, Choice, Rules, choose
+from edge_speech_tools.contract import check_contract
+from edge_speech_tools.decoding import Line
+from edge_speech_tools.evaluation import PYTORCH, Measured, measure_parity, measure_quality
+from edge_speech_tools.latency import measure_latency
+from edge_speech_tools.passes import Pass, PassResult, Source, load_passes
+from edge_speech_tools.plan import OptimizeConfig, Plan, make_plan
+from edge_speech_tools.progress import Progress
+from edge_speech_tools.quality import Score
+from edge_speech_tools.recordings import RecordingSet, at_rate, features_of
+from edge_speech_tools.reference import TorchEncoder
+from edge_speech_tools.report import Inputs
+
+
+@dataclass(frozen=True)
+class OptimizeResult:
+    """Where the bundle is, and the content of its report.json."""
+
+    bundle: Path
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything the steps read: checked arguments, the loaded model, the recordings."""
+
+    config: OptimizeConfig
+    target: Target
+    plan: Plan
+    loaded: LoadedModel
+    spec: StreamingSpec
+    line: Line
+    evaluation: RecordingSet | None
+    calibration: RecordingSet | None
+    progress: Progress
+
+    @property
+    def compared(self) -> RecordingSet:
+        """What parity and latency are measured on."""
+        made_up = recordings.synthetic(self.line.frontend.sample_rate)
+        return self.evaluation or self.calibration or made_up
+
+    @property
+    def reference(self) -> TorchEncoder:
+        """The PyTorch model as an engine."""
+        return TorchEncoder(self.loaded.model, self.spec)
+
+
+def run_command(args: argparse.Namespace) -> dict[str, Any]:
+    """`edge-speech optimize`: {"bundle", …report}, or the plan. Raises InputError, CheckFailed."""
+    config = config_from(args)
+    target = load_target(config.target)
+    if args.dry_run:
+        plan = make_plan(config, target, load_passes())
+        if not args.json:
+            print(plan.as_text())
+        return {"target": target.name, "plan": plan.as_json()}
+    result = optimize(config)
+    return {"bundle": str(result.bundle), **result.report}
+
+
+def config_from(args: argparse.Namespace) -> OptimizeConfig:
+    """The command line's arguments as a config."""
+    names = tuple(name for name in (args.backends or "").split(",") if name)
+    return OptimizeConfig(
+        model=Path(args.model),
+        target=args.target,
+        output=Path(args.output),
+        eval_manifest=Path(args.eval) if args.eval else None,
+        calibration_manifest=Path(args.calibration) if args.calibration else None,
+        accuracy_budget=args.accuracy_budget,
+        precision=args.precision,
+        backends=names,
+        force=args.force,
+        quiet=args.quiet,
+        command=" ".join(["edge-speech", *sys.argv[1:]]),
+    )
+
+
+def optimize(config: OptimizeConfig) -> OptimizeResult:
+    """Carry out the plan. Raises InputError on bad input, CheckFailed when a gate does not hold."""
+    target, passes = load_target(config.target), load_passes()
+    plan = make_plan(config, target, passes)
+    bundle.check_output(config.output, config.force)
+    job = _load(config, target, plan)
+    try:
+        with bundle.new_bundle(config.output, config.force) as folder:
+            with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+                content = _run(job, passes, Path(work), folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot write {config.output} ({reason}); nothing of it was left") from error
+    job.progress.say(f"bundle   {config.output}")
+    return OptimizeResult(config.output, content)
+
+
+def _load(config: OptimizeConfig, target: Target, plan: Plan) -> Job:
+    if config.accuracy_budget < 0:
+        raise InputError(
+            f"the accuracy budget is {config.accuracy_budget:g}; it must be 0 or more points of WER"
+        )
+    loaded = load_model(config.model)
+    frontend = frontend_from_dict(loaded.frontend)
+    return Job(
+        config=config,
+        target=target,
+        plan=plan,
+        loaded=loaded,
+        spec=check_contract(loaded.model, len(loaded.tokens), frontend.num_mel_bins),
+        line=Line(frontend, loaded.tokens),
+        evaluation=recordings.from_manifest(config.eval_manifest) if config.eval_manifest else None,
+        calibration=_calibration(config),
+        progress=Progress(config.quiet),
+    )
+
+
+def _calibration(config: OptimizeConfig) -> RecordingSet | None:
+    path = config.calibration_manifest
+    return recordings.from_manifest(path, need_text=False) if path else None
+
+
+def _run(job: Job, passes: Mapping[str, Pass], work: Path, folder: Path) -> dict[str, Any]:
+    """All steps after loading; returns the report."""
+    measured = _measure(job, _build(job, passes, work))
+    choice = _choose(job, passes, measured)
+    for reason in choice.reasons:
+        job.progress.say(f"choice   {reason}")
+    return _write(job, folder, measured, choice)
+
+
+def _build(job: Job, passes: Mapping[str, Pass], work: Path) -> tuple[PassResult, ...]:
+    """Run the passes in the plan's order."""
+    source = Source(job.loaded.model, job.spec, work, _calibration_features(job), job.target.recipe)
+    results = []
+    for name in job.progress.bar(job.plan.passes, "build"):
+        results.append(passes[name].run(source))
+        job.progress.say(f"build    {results[-1].key}: {results[-1].path.stat().st_size} bytes")
+    return tuple(results)
+
+
+def _calibration_features(job: Job) -> tuple[FloatArray, ...]:
+    if job.calibration is None:
+        return ()
+    rate = job.line.frontend.sample_rate
+    taken = job.progress.bar(job.calibration.recordings, "calibration")
+    return tuple(features_of(at_rate(recording, rate), job.line.frontend) for recording in taken)
+
+
+def _measure(job: Job, results: tuple[PassResult, ...]) -> Measured:
+    """Parity, then WER, then latency, of every artifact that an engine here can run."""
+    engines = {
+        r.key: load_encoder(r.check_backend, r.path, job.spec) for r in results if r.check_backend is not None
+    }
+    differences = measure_parity(job.line, job.reference, engines, job.compared, job.progress)
+    scores: dict[str, Score] = {}
+    if job.evaluation is not None:
+        encoders = {PYTORCH: job.reference, **engines}
+        scores = measure_quality(job.line, encoders, job.evaluation.recordings, job.progress)
+    timed = [r for r in results if r.check_backend == r.backend]
+    latency = measure_latency(job.line, job.spec, timed, job.compared.recordings, job.progress)
+    return Measured(results, differences, scores, latency, job.compared.name)
+
+
+def _choose(job: Job, passes: Mapping[str, Pass], measured: Measured) -> Choice:
+    config = job.config
+    order = [f"{passes[name].BACKEND}/{passes[name].PRECISION}" for name in job.plan.candidates]
+    by_key = {result.key: result for result in measured.results}
+    rules = Rules(config.precision, job.target.prefer, config.accuracy_budget, _is_target(job.target))
+    return choose([_candidate(by_key[key], measured) for key in order], rules)
+
+
+def _candidate(result: PassResult, measured: Measured) -> Candidate:
+    score, latency = measured.scores.get(result.key), measured.latency.get(result.key)
+    return Candidate(
+        key=result.key,
+        backend=result.backend,
+        precision=result.precision,
+        bytes=result.path.stat().st_size,
+        wer_added=score.wer - measured.scores[PYTORCH].wer if score else None,
+        latency_ms=latency["chunk_latency_ms"]["p50"] if latency else None,
+    )
+
+
+def _is_target(target: Target) -> bool:
+    """Whether latency measured here says something about the target: same instruction set."""
+    return platform.machine().lower().replace("amd64", "x86_64").replace("arm64", "aarch64") == target.arch
+
+
+def _write(job: Job, folder: Path, measured: Measured, choice: Choice) -> dict[str, Any]:
+    """Fill the bundle's folder; returns the report."""
+    by_key = {result.key: result for result in measured.results}
+    kept = [by_key[key] for key in choice.kept]
+    companions = [path for result in kept for path in result.companions]
+    for path in [*(result.path for result in kept), *companions]:
+        shutil.copyfile(path, folder / path.name)
+    recording = job.compared.recordings[0]
+    vectors = golden.write_golden(folder, job.line, job.reference, recording)
+    content = report.content(_inputs(job, recording.name), measured, choice)
+    report.write(folder, content)
+    reports = [*report.FILES, *(path.name for path in companions)]
+    manifest = Manifest(
+        target=job.target.name,
+        frontend=frontend_to_dict(job.line.frontend),
+        encoder=job.spec,
+        decoder={"type": "greedy", "blank_id": 0},
+        tokens=bundle.write_tokens(folder, job.loaded.tokens),
+        artifacts=tuple(_entry(folder, result, measured) for result in kept),
+        golden=vectors,
+        reports=tuple(bundle.describe_file(folder, name) for name in reports),
+        quality=report.manifest_quality(content, kept),
+        performance=report.manifest_performance(content, kept),
+        provenance=content["provenance"],
+    )
+    bundle.write_manifest(folder, manifest)
+    return content
+
+
+def _entry(folder: Path, result: PassResult, measured: Measured) -> bundle.Artifact:
+    return bundle.describe_artifact(
+        folder,
+        result.path.name,
+        backend=result.backend,
+        precision=result.precision,
+        status=report.status(result, measured),
+        command=result.command,
+    )
+
+
+def _inputs(job: Job, golden_name: str) -> Inputs:
+    """What the report says about where the bundle comes from."""
+    return Inputs(
+        config=job.config,
+        target=job.target,
+        plan=job.plan,
+        loaded=job.loaded,
+        spec=job.spec,
+        evaluation=job.evaluation.name if job.evaluation else None,
+        golden=f"{job.compared.name}: {golden_name}",
+        latency_is_targets=_is_target(job.target),
+    )

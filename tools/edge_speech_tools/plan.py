@@ -1,0 +1,162 @@
+"""What will be done, decided before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_speech.errors import InputError
+from edge_speech.target import Target
+from edge_speech_tools.passes import Pass
+
+AUTO = "auto"
+REFERENCE = "fp32"
+# Lossy enough that only a measured WER can admit them.
+NEEDS_EVAL = ("int8-dynamic", "int8-static")
+
+
+@dataclass(frozen=True)
+class OptimizeConfig:
+    """`edge-speech optimize`, its arguments. `accuracy_budget` is in percent points of absolute WER."""
+
+    model: Path
+    target: str
+    output: Path
+    eval_manifest: Path | None = None
+    calibration_manifest: Path | None = None
+    accuracy_budget: float = 0.5
+    precision: str = AUTO
+    backends: tuple[str, ...] = ()
+    force: bool = False
+    quiet: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One action of the plan: what is done, to what, and how."""
+
+    action: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`passes` are file stems in running order; `candidates` are those of them that may enter the bundle."""
+
+    passes: tuple[str, ...]
+    candidates: tuple[str, ...]
+    steps: tuple[Step, ...]
+    left_out: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for reports."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """One numbered line per step, then what was left out and why."""
+        lines = [f"{i:2d}. {s.action:<9} {s.subject}: {s.detail}" for i, s in enumerate(self.steps, 1)]
+        return "\n".join([*lines, *(f"    left out  {reason}" for reason in self.left_out)])
+
+
+def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]) -> Plan:
+    """Choose and order the passes. Raises InputError on a backend or precision the target does not have."""
+    backends = _backends(config, target)
+    if config.precision not in (AUTO, *target.precisions):
+        raise InputError(
+            f"target {target.name} does not offer precision {config.precision!r}; "
+            f"it offers {', '.join([*target.precisions, AUTO])}"
+        )
+    if config.precision == AUTO:
+        candidates, left_out = _automatic(config, target, backends, passes)
+        reference: list[str] = []
+    else:
+        candidates, left_out = _explicit(config, backends, passes), []
+        used = {passes[name].BACKEND for name in candidates}
+        reference = [n for n, p in passes.items() if p.PRECISION == REFERENCE and p.BACKEND in used]
+    ordered = _ordered([*candidates, *reference], passes)
+    steps = _steps(config, target, [passes[name] for name in ordered])
+    return Plan(tuple(ordered), tuple(candidates), tuple(steps), tuple(left_out))
+
+
+def _backends(config: OptimizeConfig, target: Target) -> tuple[str, ...]:
+    unknown = [b for b in config.backends if b not in target.backends]
+    if unknown:
+        raise InputError(
+            f"target {target.name} has no backend {unknown[0]!r}; it has {', '.join(target.backends)}"
+        )
+    return config.backends or target.backends
+
+
+def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
+    made = {name: p for name, p in passes.items() if p.BACKEND in backends}
+    chosen = [name for name, p in made.items() if p.PRECISION == config.precision]
+    if not chosen:
+        can = sorted({p.PRECISION for p in made.values()})
+        raise InputError(
+            f"backend {', '.join(backends)} does not make {config.precision}; it makes {', '.join(can)}"
+        )
+    if config.calibration_manifest is None and any(passes[name].NEEDS_CALIBRATION for name in chosen):
+        raise InputError(
+            f"{config.precision} needs recordings to measure its ranges on; give --calibration MANIFEST "
+            "(a few minutes like those of use, apart from --eval)"
+        )
+    return _by_backend(chosen, backends, passes)
+
+
+def _automatic(
+    config: OptimizeConfig, target: Target, backends: tuple[str, ...], passes: Mapping[str, Pass]
+) -> tuple[list[str], list[str]]:
+    """Everything the target offers, less what could not be judged, with the reasons."""
+    chosen, left_out = [], []
+    for name, p in passes.items():
+        if p.BACKEND not in backends or p.PRECISION not in target.precisions:
+            continue
+        key = f"{p.BACKEND}/{p.PRECISION}"
+        if p.PRECISION in NEEDS_EVAL and config.eval_manifest is None:
+            left_out.append(f"{key}: its accuracy cannot be measured without --eval")
+        elif p.NEEDS_CALIBRATION and config.calibration_manifest is None:
+            left_out.append(f"{key}: its ranges cannot be measured without --calibration")
+        else:
+            chosen.append(name)
+    return _by_backend(chosen, backends, passes), left_out
+
+
+def _by_backend(names: list[str], backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
+    return sorted(names, key=lambda n: (backends.index(passes[n].BACKEND), passes[n].PRECISION != REFERENCE))
+
+
+def _ordered(names: list[str], passes: Mapping[str, Pass]) -> list[str]:
+    """`names` and what they need, each after its needs, once."""
+    ordered: list[str] = []
+    for name in names:
+        for needed in [*_ordered(list(passes[name].NEEDS), passes), name]:
+            if needed not in ordered:
+                ordered.append(needed)
+    return ordered
+
+
+def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[Step]:
+    keys = ", ".join(f"{p.BACKEND}/{p.PRECISION}" for p in passes)
+    compared = config.eval_manifest or config.calibration_manifest or "synthetic waveforms"
+    steps = [Step("load", str(config.model), "read the checkpoint, check the encoder contract")]
+    steps += [Step("build", f"{p.BACKEND}/{p.PRECISION}", (p.__doc__ or "").splitlines()[0]) for p in passes]
+    steps.append(Step("parity", keys, f"log_probs and text against PyTorch, state carried, on {compared}"))
+    if config.eval_manifest:
+        steps.append(
+            Step("quality", f"pytorch, {keys}", f"WER with confidence interval on {config.eval_manifest}")
+        )
+    steps.append(Step("latency", keys, "chunk latency on this host, rounds of all artifacts interleaved"))
+    steps.append(Step("choose", target.name, _rule(config, target)))
+    steps.append(Step("bundle", str(config.output), "artifacts, tokens, golden vectors, report, manifest"))
+    return steps
+
+
+def _rule(config: OptimizeConfig, target: Target) -> str:
+    budget = f"within {config.accuracy_budget:g} points of PyTorch's WER"
+    if config.precision != AUTO:
+        return f"{config.precision} as asked, {budget}"
+    return f"prefer {target.prefer}, {budget}"

@@ -1,0 +1,159 @@
+"""report.json: what was planned, made, measured and decided. docs/bundle_format.md lists its keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_speech.encoder import StreamingSpec
+from edge_speech.target import Target
+from edge_speech.training.checkpoint import LoadedModel
+from edge_speech_tools import provenance
+from edge_speech_tools.choice import Choice
+from edge_speech_tools.evaluation import PYTORCH, Measured
+from edge_speech_tools.passes import PassResult
+from edge_speech_tools.plan import OptimizeConfig, Plan
+from edge_speech_tools.quality import difference_ci95, wer_ci95
+from edge_speech_tools.report_html import as_html
+
+FILES = ("report.json", "report.html")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where a bundle comes from. `evaluation` and `golden` name recordings; `latency_is_targets` says whether
+    the host has the target's instruction set."""
+
+    config: OptimizeConfig
+    target: Target
+    plan: Plan
+    loaded: LoadedModel
+    spec: StreamingSpec
+    evaluation: str | None
+    golden: str
+    latency_is_targets: bool
+
+
+def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any]:
+    """The document."""
+    return {
+        "model": _model(inputs),
+        "target": asdict(inputs.target),
+        "plan": inputs.plan.as_json(),
+        "artifacts": [_artifact(r, measured, choice) for r in measured.results],
+        "quality": _quality(inputs, measured),
+        "performance": _performance(inputs, measured),
+        "decision": list(choice.reasons),
+        "provenance": {
+            **provenance.describe(inputs.config.model, inputs.config.command),
+            "compared_on": measured.compared,
+            "golden": inputs.golden,
+        },
+    }
+
+
+def write(folder: Path, document: dict[str, Any]) -> None:
+    """Write report.json and report.html into `folder`."""
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    (folder / FILES[0]).write_text(text, encoding="utf-8")
+    (folder / FILES[1]).write_text(as_html(document), encoding="utf-8")
+
+
+def status(result: PassResult, measured: Measured) -> str:
+    """`planned` stays planned; what was built is `verified` once its parity was measured."""
+    return "verified" if result.status == "built" and result.key in measured.parity else result.status
+
+
+def manifest_quality(document: dict[str, Any], kept: Sequence[PassResult]) -> dict[str, Any] | None:
+    """The manifest's `quality`: the figures of the best artifact of the bundle."""
+    quality = document["quality"]
+    if quality is None:
+        return None
+    best = _entry_of(quality["artifacts"], kept[0])
+    return {
+        "set": quality["set"],
+        "utterances": quality["utterances"],
+        "words": quality["words"],
+        "wer": best["wer"],
+        "wer_ci95": best["wer_ci95"],
+        "wer_fp32": quality["wer_pytorch"],
+    }
+
+
+def manifest_performance(document: dict[str, Any], kept: Sequence[PassResult]) -> dict[str, Any] | None:
+    """The manifest's `performance`: bench results of the bundle's artifacts, and where they were measured."""
+    keys = {(r.backend, r.precision) for r in kept}
+    measured = document["performance"]
+    results = [r for r in measured["results"] if (r["backend"], r["precision"]) in keys]
+    return {**measured, "results": results} if results else None
+
+
+def _entry_of(entries: list[dict[str, Any]], result: PassResult) -> dict[str, Any]:
+    return next(e for e in entries if (e["backend"], e["precision"]) == (result.backend, result.precision))
+
+
+def _model(inputs: Inputs) -> dict[str, Any]:
+    loaded = inputs.loaded
+    return {
+        "path": inputs.config.model.name,
+        "architecture": loaded.architecture,
+        "config": loaded.config,
+        "parameters": sum(p.numel() for p in loaded.model.parameters()),
+        "tokens": len(loaded.tokens),
+        "encoder": asdict(inputs.spec),
+        "frontend": loaded.frontend,
+        "metrics": loaded.metrics,
+    }
+
+
+def _artifact(result: PassResult, measured: Measured, choice: Choice) -> dict[str, Any]:
+    parity = measured.parity.get(result.key)
+    return {
+        "path": result.path.name,
+        "bytes": result.path.stat().st_size,
+        "backend": result.backend,
+        "precision": result.precision,
+        "status": status(result, measured),
+        "command": result.command,
+        "checked_with": result.check_backend,
+        "kept": result.key in choice.kept,
+        "parity": asdict(parity) if parity else None,
+    }
+
+
+def _quality(inputs: Inputs, measured: Measured) -> dict[str, Any] | None:
+    if not measured.scores:
+        return None
+    reference = measured.scores[PYTORCH]
+    return {
+        "set": inputs.evaluation,
+        "utterances": len(reference.words),
+        "words": int(reference.words.sum()),
+        "accuracy_budget": inputs.config.accuracy_budget,
+        "wer_pytorch": reference.wer,
+        "wer_pytorch_ci95": wer_ci95(reference),
+        "artifacts": [_score(r, measured) for r in measured.results if r.key in measured.scores],
+    }
+
+
+def _score(result: PassResult, measured: Measured) -> dict[str, Any]:
+    own, reference = measured.scores[result.key], measured.scores[PYTORCH]
+    return {
+        "backend": result.backend,
+        "precision": result.precision,
+        "wer": own.wer,
+        "wer_ci95": wer_ci95(own),
+        "wer_added": own.wer - reference.wer,
+        "wer_added_ci95": difference_ci95(own, reference),
+    }
+
+
+def _performance(inputs: Inputs, measured: Measured) -> dict[str, Any]:
+    return {
+        "host": provenance.host(),
+        "host_is_target_arch": inputs.latency_is_targets,
+        "results": list(measured.latency.values()),
+    }

@@ -1,0 +1,205 @@
+"""report.json → report.html: one file without links, readable in light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from edge_speech_tools.svg import Bar, Interval, bar_chart, interval_chart
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #5c6675; --paper: #ffffff; --line: #d9dee5;
+  --card: #f5f7fa; --good: #1a7f4b; --plan: #8a6100; --mark: #2563c9; --mark2: #7aa5ea; --mark3: #b9d0f5; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa5b4; --paper: #14181e;
+  --line: #323a45; --card: #1c222a; --good: #56c88b; --plan: #e0b04c; --mark: #6ea2f5; --mark2: #3f69ac;
+  --mark3: #2b4570; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
+p.lead, small, figcaption { color: var(--soft); } .scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line);
+  vertical-align: top; }
+th { color: var(--soft); font-weight: 600; font-size: .85rem; } td.number, th.number { text-align: right; }
+tr.kept td:first-child { font-weight: 600; } .verified { color: var(--good); }
+.planned, .built { color: var(--plan); }
+code { font: .88em ui-monospace, monospace; background: var(--card); padding: .1em .3em;
+  overflow-wrap: anywhere; }
+figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
+svg text { fill: var(--ink); font-size: 13px; }
+svg text.soft { fill: var(--soft); font-size: 12px; } svg line { stroke: var(--line); }
+svg .b0, svg circle { fill: var(--mark); } svg .b1 { fill: var(--mark2); } svg .b2 { fill: var(--mark3); }
+svg line.whisker { stroke: var(--mark); stroke-width: 2; }
+"""
+
+
+def as_html(report: dict[str, Any]) -> str:
+    """The page of one report."""
+    model, target = report["model"], report["target"]
+    title = f"{model['path']} for {target['name']}"
+    lead = (
+        f"{model['architecture']}, {model['parameters'] / 1e6:.2f} M parameters, {model['tokens']} tokens, "
+        f"chunks of {_chunk_ms(report):g} ms. {target['description']}."
+    )
+    sections = [
+        _section("Decision", _list(report["decision"])),
+        _section("Artifacts", _artifacts(report["artifacts"])),
+        _section("Word error rate", _quality(report["quality"])),
+        _section("Latency", _performance(report["performance"])),
+        _section("Plan", _plan(report["plan"])),
+        _section("Provenance", _provenance(report["provenance"])),
+    ]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"/>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"/>'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f'<body><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>\n'
+        f"{''.join(sections)}</body></html>\n"
+    )
+
+
+def _chunk_ms(report: dict[str, Any]) -> float:
+    frame_shift_ms = float(report["model"]["frontend"].get("frame_shift_ms", 10.0))
+    return float(report["model"]["encoder"]["chunk_frames"]) * frame_shift_ms
+
+
+def _figure(chart: str, caption: str) -> str:
+    return f"<figure>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>\n"
+
+
+def _list(sentences: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(s)}</li>' for s in sentences)}</ul>"
+
+
+def _table(heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], text_columns: int = 1) -> str:
+    """`rows` are (row class, cells), the cells already HTML; columns after the first few are numbers."""
+
+    def cell(tag: str, index: int, html: str) -> str:
+        kind = "" if index < text_columns else ' class="number"'
+        return f"<{tag}{kind}>{html}</{tag}>"
+
+    head = "".join(cell("th", i, escape(h)) for i, h in enumerate(heads))
+    body = "".join(
+        f'<tr class="{kind}">{"".join(cell("td", i, c) for i, c in enumerate(cells))}</tr>'
+        for kind, cells in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+_ARTIFACT_HEADS = (
+    "artifact", "file", "status", "KiB", "largest difference", "mean", "same best token", "same text"
+)  # fmt: skip
+
+
+def _artifacts(artifacts: list[dict[str, Any]]) -> str:
+    rows = [("kept" if a["kept"] else "", _artifact_cells(a)) for a in artifacts]
+    commands = [a["command"] for a in artifacts if a["command"]]
+    notes = [f"<p><small>On the device: <code>{escape(command)}</code></small></p>" for command in commands]
+    compared = next((a["parity"] for a in artifacts if a["parity"]), None)
+    if compared is not None:
+        notes.append(
+            "<p><small>Differences of log-probabilities against PyTorch, the state carried on, "
+            f"over {compared['recordings']} whole recordings, {compared['frames']} frames. "
+            "Bold: in the bundle.</small></p>"
+        )
+    return _table(_ARTIFACT_HEADS, rows, text_columns=3) + "".join(notes)
+
+
+def _artifact_cells(artifact: dict[str, Any]) -> list[str]:
+    status, checked = escape(artifact["status"]), artifact["checked_with"]
+    elsewhere = checked not in (None, artifact["backend"])
+    return [
+        escape(_key(artifact)),
+        f"<code>{escape(artifact['path'])}</code>",
+        f'<span class="{status}">{status}</span>'
+        + (f" <small>checked with {escape(checked)}</small>" if elsewhere else ""),
+        f"{artifact['bytes'] / 1024:.0f}",
+        *_parity_cells(artifact["parity"]),
+    ]
+
+
+def _parity_cells(parity: dict[str, Any] | None) -> list[str]:
+    if parity is None:
+        return ["–"] * 4
+    return [
+        f"{parity['max_abs']:.2e}",
+        f"{parity['mean_abs']:.2e}",
+        f"{parity['argmax_agreement']:.2%}",
+        f"{parity['text_identical']:.1%}",
+    ]
+
+
+def _key(entry: dict[str, Any]) -> str:
+    return f"{entry['backend']}/{entry['precision']}"
+
+
+def _quality(quality: dict[str, Any] | None) -> str:
+    if quality is None:
+        return "<p>Not measured: no <code>--eval</code> manifest was given.</p>"
+    reference = Interval("pytorch", quality["wer_pytorch"], *quality["wer_pytorch_ci95"])
+    own = [Interval(_key(a), a["wer"], *a["wer_ci95"]) for a in quality["artifacts"]]
+    rows = [("", [escape(_key(a)), f"{a['wer']:.2f}", f"{a['wer_added']:+.2f}", _range(a["wer_added_ci95"])])
+            for a in quality["artifacts"]]  # fmt: skip
+    caption = (
+        f"WER in percent on {quality['set']}: {quality['utterances']} utterances, {quality['words']} words; "
+        f"lines are 95 % bootstrap intervals. Budget: {quality['accuracy_budget']:g} points above PyTorch."
+    )
+    return _figure(interval_chart([reference, *own]), caption) + _table(
+        ["artifact", "WER %", "against PyTorch", "95 % interval of that"], rows
+    )
+
+
+def _range(interval: Sequence[float]) -> str:
+    return f"{interval[0]:+.2f} … {interval[1]:+.2f}"
+
+
+def _performance(performance: dict[str, Any]) -> str:
+    host = performance["host"]
+    where = f"Measured on {host['cpu']} ({host['arch']})"
+    where += (
+        "."
+        if performance["host_is_target_arch"]
+        else ", not on the target: only the order of magnitude carries over."
+    )
+    results = performance["results"]
+    if not results:
+        return "<p>Nothing in this bundle runs on the host, so nothing was timed.</p>"
+    bars = [Bar(_key(r), tuple(r["chunk_latency_ms"][p] for p in ("p50", "p95", "p99"))) for r in results]
+    heads = ["artifact", "p50 ms", "p95 ms", "p99 ms", "max ms", "RTF", "load ms", "threads"]
+    rows = [("", _latency_cells(r)) for r in results]
+    caption = f"Time per chunk in ms: p50, p95, p99. {where}"
+    return _figure(bar_chart(bars, ("p50", "p95", "p99"), "ms"), caption) + _table(heads, rows)
+
+
+def _latency_cells(result: dict[str, Any]) -> list[str]:
+    latency = result["chunk_latency_ms"]
+    times = [f"{latency[p]:.3f}" for p in ("p50", "p95", "p99", "max")]
+    return [
+        escape(_key(result)),
+        *times,
+        f"{result['rtf']:.4f}",
+        f"{result['load_ms']:.0f}",
+        str(result["threads"]),
+    ]
+
+
+def _plan(plan: dict[str, Any]) -> str:
+    rows = [("", [escape(s["action"]), escape(s["subject"]), escape(s["detail"])]) for s in plan["steps"]]
+    left_out = _list(f"left out: {reason}" for reason in plan["left_out"]) if plan["left_out"] else ""
+    return _table(["step", "what", "how"], rows, text_columns=3) + left_out
+
+
+def _provenance(provenance: dict[str, Any]) -> str:
+    rows = [("", [escape(key), _value(value)]) for key, value in provenance.items()]
+    return _table(["", ""], rows, text_columns=2)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{escape(str(k))} {_value(v)}" for k, v in value.items())
+    return f"<code>{escape(str(value))}</code>"
