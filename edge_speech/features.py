@@ -16,6 +16,9 @@ from edge_speech.errors import InputError
 
 FloatArray = npt.NDArray[np.float32]
 
+# A log-mel bin of digital silence: the floor of the logarithm, ln(FLT_EPSILON).
+SILENCE = -15.942385
+
 
 @dataclass(frozen=True)
 class FbankConfig:

@@ -14,31 +14,38 @@ def change_speed(waveform: FloatArray, sample_rate: int, speed: float) -> FloatA
     if speed == 1.0:
         return waveform
     resampler = Resampler(round(sample_rate * speed), sample_rate)
-    return np.concatenate((resampler.process(waveform), resampler.flush()))
+    changed: FloatArray = np.concatenate((resampler.process(waveform), resampler.flush()))
+    return changed
 
 
-def add_noise(rng: np.random.Generator, waveform: FloatArray, noises: list[FloatArray], how: Augment) -> FloatArray:
-    """Add a stretch of a recorded noise, or white noise if there is none, at a random signal-to-noise ratio."""
+def add_noise(
+    rng: np.random.Generator, waveform: FloatArray, noises: list[FloatArray], how: Augment
+) -> FloatArray:
+    """Add a stretch of recorded noise, or white noise if there is none, at a random ratio to the speech."""
     speech = waveform[np.abs(waveform) > 1e-4]
     if rng.random() >= how.noise_probability or not len(speech):
         return waveform
     noise = _stretch(rng, noises, len(waveform))
     snr_db = rng.uniform(*how.noise_snr_db)
     scale = _rms(speech) / max(_rms(noise), 1e-6) * 10 ** (-snr_db / 20)
-    return waveform + np.float32(scale) * noise
+    noisy: FloatArray = waveform + np.float32(scale) * noise
+    return noisy
 
 
 def change_gain(rng: np.random.Generator, waveform: FloatArray, how: Augment) -> FloatArray:
     """Scale a waveform by up to `gain_db` decibels either way, and clip it at full scale."""
     scaled = waveform * np.float32(10 ** (rng.uniform(-how.gain_db, how.gain_db) / 20))
-    return np.clip(scaled, -1.0, 1.0)
+    clipped: FloatArray = np.clip(scaled, -1.0, 1.0)
+    return clipped
 
 
 def tilt(rng: np.random.Generator, features: FloatArray, how: Augment) -> FloatArray:
     """Add a random smooth channel response to log-mel features (T, F): four points, linear between them."""
     bins = features.shape[1]
     points = rng.uniform(-how.tilt_db, how.tilt_db, 4) * (np.log(10) / 10)
-    return features + np.interp(np.arange(bins), np.linspace(0, bins - 1, 4), points).astype(np.float32)
+    response = np.interp(np.arange(bins), np.linspace(0, bins - 1, 4), points)
+    tilted: FloatArray = features + response.astype(np.float32)
+    return tilted
 
 
 def mask(rng: np.random.Generator, features: FloatArray, how: Augment) -> FloatArray:
@@ -61,7 +68,8 @@ def _stretch(rng: np.random.Generator, noises: list[FloatArray], samples: int) -
         return rng.standard_normal(samples, dtype=np.float32)
     noise = noises[rng.integers(len(noises))]
     start = int(rng.integers(len(noise)))
-    return np.resize(noise[start:] if start + samples <= len(noise) else np.roll(noise, -start), samples)
+    stretch: FloatArray = np.resize(np.roll(noise, -start), samples)
+    return stretch
 
 
 def _rms(waveform: FloatArray) -> float:

@@ -9,27 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from edge_speech.errors import InputError
 from edge_speech.features import frontend_from_dict
 from edge_speech.training import models
+from edge_speech.training.models import StreamingModel
 
 FORMAT = "edge-speech-model"
 VERSION = 1
 # A streaming model for a device is far smaller; more is refused before it is read.
 MAX_BYTES = 4 << 30
+# What torch.load raises on a file that is not a whole checkpoint of plain data.
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError)
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A model in eval mode with everything needed to run it.
 
-    `tokens` lists one symbol per output, `<blk>` first; `frontend` is what `features.frontend_from_dict` reads;
-    `metrics` holds the figures its training measured.
+    `tokens` lists one symbol per output, `<blk>` first; `frontend` is what `features.frontend_from_dict`
+    reads; `metrics` holds the figures its training measured.
     """
 
-    model: nn.Module
+    model: StreamingModel
     tokens: list[str]
     frontend: dict[str, Any]
     architecture: str
@@ -54,7 +56,7 @@ def save_model(path: Path, loaded: LoadedModel) -> None:
 
 
 def save_atomically(data: dict[str, Any], path: Path) -> None:
-    """`torch.save` to a temporary sibling, then rename. A failure leaves neither a partial nor a temporary file."""
+    """`torch.save` to a temporary sibling, then rename. A failure leaves nothing of it behind."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         torch.save(data, temporary)
@@ -70,17 +72,19 @@ def read_plain(path: Path, expected_format: str, version: int) -> dict[str, Any]
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.stat().st_size > MAX_BYTES:
-        raise InputError(f"{path}: {path.stat().st_size} bytes, more than the {MAX_BYTES} a checkpoint may have")
+        raise InputError(
+            f"{path}: {path.stat().st_size} bytes, more than the {MAX_BYTES} a checkpoint may have"
+        )
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError) as error:
+    except _UNREADABLE as error:
         raise InputError(
-            f"{path} cannot be read as a checkpoint of plain data (truncated, or not made by edge-speech train): "
-            f"{type(error).__name__}"
+            f"{path} cannot be read as a checkpoint of plain data; it is truncated or not made by "
+            f"edge-speech train ({type(error).__name__})"
         ) from error
     found = data.get("format") if isinstance(data, dict) else type(data).__name__
     if found != expected_format:
-        raise InputError(f"{path} holds {str(found)[:60]!r}, not {expected_format!r}; make it with edge-speech train")
+        raise InputError(f"{path} holds {str(found)[:60]!r}, not {expected_format!r}; see edge-speech train")
     if data.get("version") != version:
         raise InputError(f"{path} has version {data.get('version')!r}; this release reads version {version}")
     return data  # type: ignore[no-any-return]
@@ -112,10 +116,10 @@ def _from_plain(data: dict[str, Any]) -> LoadedModel:
     )
 
 
-def _check(model: nn.Module, tokens: list[str], frontend: dict[str, Any]) -> None:
+def _check(model: StreamingModel, tokens: list[str], frontend: dict[str, Any]) -> None:
     spec = model.spec
-    if len(tokens) != spec.vocab_size or len(set(tokens)) != len(tokens):  # type: ignore[union-attr]
-        raise InputError(f"{len(tokens)} tokens for {spec.vocab_size} outputs; they must match and differ")  # type: ignore[union-attr]
+    if len(tokens) != spec.vocab_size or len(set(tokens)) != len(tokens):
+        raise InputError(f"{len(tokens)} tokens for {spec.vocab_size} outputs; they must match and differ")
     bins = frontend_from_dict(frontend).num_mel_bins
-    if bins != spec.num_features:  # type: ignore[union-attr]
-        raise InputError(f"the front end gives {bins} bins, the model reads {spec.num_features}")  # type: ignore[union-attr]
+    if bins != spec.num_features:
+        raise InputError(f"the front end gives {bins} bins, the model reads {spec.num_features}")

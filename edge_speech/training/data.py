@@ -1,22 +1,21 @@
-"""From manifests to batches of features, the same for the same seed and step however often a run is resumed."""
+"""From manifests to batches of features, the same for the same seed and step however a run was resumed."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from edge_speech.audio import read_audio
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
-from edge_speech.features import FbankConfig, OnlineFbank, Resampler
+from edge_speech.features import SILENCE, FbankConfig, OnlineFbank, Resampler
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training import augment
 from edge_speech.training.compose import compose
@@ -29,7 +28,7 @@ CACHE_SAMPLES = 256 << 20
 
 @dataclass(frozen=True)
 class Batch:
-    """features (B, T, F) padded with silence, their lengths (B,); targets one after the other, their lengths (B,)."""
+    """features (B, T, F) padded with silence; targets one after the other; the lengths (B,) of both."""
 
     features: Tensor
     feature_lengths: Tensor
@@ -130,7 +129,7 @@ class TrainingSet(Dataset[Batch]):
 
 
 def evaluation_batches(recipe: Recipe, tokens: Tokens, frontend: FbankConfig) -> list[tuple[Tensor, str]]:
-    """Features (1, T, F) and text of every `dev` utterance, unaltered; joined ones are drawn from a fixed seed."""
+    """Features (1, T, F) and text of every `dev` utterance, unaltered; strings are drawn from the seed."""
     items = []
     rng = np.random.default_rng(recipe.run.seed)
     for source in recipe.data.dev:
@@ -144,8 +143,6 @@ def evaluation_batches(recipe: Recipe, tokens: Tokens, frontend: FbankConfig) ->
 
 def collate(examples: list[tuple[FloatArray, list[int]]]) -> Batch:
     """Pad features with digital silence and join the targets, which is what CTC loss reads."""
-    from edge_speech.training.models.conformer import SILENCE
-
     features = [torch.from_numpy(f) for f, _ in examples]
     return Batch(
         pad_sequence(features, batch_first=True, padding_value=SILENCE),
@@ -169,7 +166,8 @@ def read_waveform(path: Path, sample_rate: int) -> FloatArray:
     if rate == sample_rate:
         return samples
     resampler = Resampler(rate, sample_rate)
-    return np.concatenate((resampler.process(samples), resampler.flush()))
+    resampled: FloatArray = np.concatenate((resampler.process(samples), resampler.flush()))
+    return resampled
 
 
 def texts(recipe: Recipe) -> list[str]:

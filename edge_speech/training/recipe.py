@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from edge_speech.errors import InputError
@@ -19,8 +20,8 @@ else:
 class Compose:
     """Join `min_count` to `max_count` recordings of one speaker.
 
-    A share `gapless` of the joints has no silence, the others up to `gap_s` seconds; up to `edge_s` seconds stand
-    before and after. Each recording is scaled by up to `gain_db` either way.
+    A share `gapless` of the joints has no silence, the others up to `gap_s` seconds; up to `edge_s` seconds
+    stand before and after. Each recording is scaled by up to `gain_db` either way.
     """
 
     min_count: int = 1
@@ -57,10 +58,10 @@ class Data:
 class Augment:
     """What is done to a recording before it is learnt from; 0 switches a thing off.
 
-    `speeds` are factors of tempo and pitch; `gain_db` is the spread around the recorded level; noise is added
-    with probability `noise_probability` at a signal-to-noise ratio drawn from `noise_snr_db`; `tilt_db` is the
-    size of a random smooth channel response. Masks are SpecAugment's (https://arxiv.org/abs/1904.08779), in frames
-    and mel bins.
+    `speeds` are factors of tempo and pitch; `gain_db` is the spread around the recorded level; noise is
+    added with probability `noise_probability` at a signal-to-noise ratio drawn from `noise_snr_db`; `tilt_db`
+    is the size of a random smooth channel response. Masks are SpecAugment's
+    (https://arxiv.org/abs/1904.08779), in frames and mel bins.
     """
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
@@ -153,7 +154,7 @@ def _build(kind: Any, table: Any, where: str) -> Any:
         raise InputError(f"recipe: [{where}] must be a section, got {table!r}")
     hints = get_type_hints(kind)
     if unknown := sorted(set(table) - set(hints)):
-        raise InputError(f"recipe: unknown key {where + unknown[0]!r}; known here: {', '.join(sorted(hints))}")
+        raise InputError(f"recipe: unknown key {where + unknown[0]!r}; known: {', '.join(sorted(hints))}")
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if missing := [name for name in needed if name not in table]:
         raise InputError(f"recipe: {where + missing[0]!r} is missing")
@@ -161,9 +162,8 @@ def _build(kind: Any, table: Any, where: str) -> Any:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-    options = [option for option in get_args(hint) if option is not type(None)] if get_origin(hint) is not tuple else []
-    if len(options) == 1:
-        hint = options[0]
+    if isinstance(hint, UnionType):  # X | None
+        hint = get_args(hint)[0]
     if is_dataclass(hint):
         return _build(hint, value, where + ".")
     if get_origin(hint) is tuple:

@@ -1,7 +1,7 @@
 """The training loop: `edge-speech train RECIPE.toml -o DIR`.
 
-DIR gets `recipe.json` (what ran), `log.jsonl` (one line per report), `checkpoint.pt` (to resume from) and, at the
-end, `model.pt`. The weights kept are an exponential moving average of those the optimiser moves.
+DIR gets `recipe.json` (what ran), `log.jsonl` (one line per report), `checkpoint.pt` (to resume from) and, at
+the end, `model.pt`. The weights kept are an exponential moving average of those the optimiser moves.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from edge_speech.errors import InputError
-from edge_speech.features import frontend_from_dict
+from edge_speech.features import frontend_from_dict, frontend_to_dict
 from edge_speech.training import models
 from edge_speech.training.checkpoint import LoadedModel, read_plain, save_atomically, save_model
 from edge_speech.training.data import Batch, TrainingSet, evaluation_batches, texts
+from edge_speech.training.models import StreamingModel
 from edge_speech.training.recipe import Optimizer, Recipe, read_recipe
 from edge_speech.training.tokens import Tokens
 
@@ -56,7 +57,7 @@ class Trainer:
         checkpoint = self.folder / "checkpoint.pt"
         saved = read_plain(checkpoint, CHECKPOINT_FORMAT, VERSION) if checkpoint.exists() else None
         if saved is None:
-            self.model.normalise(*self.training_set.statistics())  # type: ignore[operator]
+            self.model.normalise(*self.training_set.statistics())
         elif saved["recipe"] != _comparable(self.recipe):
             raise InputError(f"{checkpoint} comes from another recipe; use a new -o folder or remove it")
         self.model.to(self.device)
@@ -125,6 +126,7 @@ class Trainer:
             batch_size=None,
             num_workers=workers,
             prefetch_factor=4 if workers else None,
+            generator=torch.Generator(),  # its own, so that starting a loader draws nothing from dropout's
             worker_init_fn=_ignore_interrupts if workers else None,
         )
 
@@ -142,11 +144,15 @@ class Trainer:
         return loss.item(), norm.item()
 
     def _loss(self, batch: Batch) -> Tensor:
-        log_probs = self.model.parallel(batch.features.to(self.device))  # type: ignore[operator]
-        factor = self.model.spec.subsampling_factor  # type: ignore[union-attr]
+        log_probs = self.model.parallel(batch.features.to(self.device)).transpose(0, 1)
+        factor = self.model.spec.subsampling_factor
         lengths = (batch.feature_lengths + factor - 1) // factor
         return functional.ctc_loss(
-            log_probs.transpose(0, 1), batch.targets.to(self.device), lengths, batch.target_lengths, zero_infinity=True
+            log_probs.transpose(0, 1),
+            batch.targets.to(self.device),
+            lengths,
+            batch.target_lengths,
+            zero_infinity=True,
         )
 
     def _update_average(self) -> None:
@@ -166,12 +172,14 @@ class Trainer:
         self.model.load_state_dict(self.average)
         self.model.eval()
         with torch.no_grad():
-            found = [greedy(self.model, features.to(self.device), self.tokens) for features, _ in self.evaluation]
+            found = [
+                greedy(self.model, features.to(self.device), self.tokens) for features, _ in self.evaluation
+            ]
         self.model.load_state_dict(kept)
         self.metrics["dev_wer"] = round(100 * jiwer.wer([text for _, text in self.evaluation], found), 2)
 
     def _log(self, loss: float, norm: float, elapsed_s: float) -> None:
-        line = {"step": self.step, "loss": round(loss, 5), "gradient_norm": round(norm, 4)}
+        line: dict[str, Any] = {"step": self.step, "loss": round(loss, 5), "gradient_norm": round(norm, 4)}
         line["learning_rate"] = self.scheduler.get_last_lr()[0]
         line["elapsed_s"] = round(elapsed_s, 1)
         if self.step % self.recipe.run.evaluate_every == 0 or self.step == self.recipe.optimizer.steps:
@@ -183,19 +191,20 @@ class Trainer:
         """Write `model.pt` with the averaged weights."""
         self.model.load_state_dict(self.average)
         path = self.folder / "model.pt"
-        frontend = {"type": "fbank", **asdict(self.frontend)}
-        config = models.config_of(self.model)
+        frontend, config = frontend_to_dict(self.frontend), models.config_of(self.model)
         metrics = {**self.metrics, "steps": self.step, "recipe": _comparable(self.recipe)}
         save_model(
             path,
-            LoadedModel(self.model, list(self.tokens.symbols), frontend, self.recipe.architecture, config, metrics),
+            LoadedModel(
+                self.model, list(self.tokens.symbols), frontend, self.recipe.architecture, config, metrics
+            ),
         )
         return path
 
 
-def greedy(model: nn.Module, features: Tensor, tokens: Tokens) -> str:
+def greedy(model: StreamingModel, features: Tensor, tokens: Tokens) -> str:
     """Best path text of features (1, T, F) through the whole-utterance forward."""
-    best = torch.unique_consecutive(model.parallel(features)[0].argmax(dim=1))  # type: ignore[operator]
+    best = torch.unique_consecutive(model.parallel(features)[0].argmax(dim=1))
     return tokens.decode([int(n) for n in best if n])
 
 

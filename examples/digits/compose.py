@@ -3,8 +3,8 @@
 
     python examples/digits/compose.py fsdd/test.jsonl -o strings --count 200 --digits 5
 
-Each string joins clips of one speaker with gaps of 0 to 0.3 s and up to 0.2 s of silence at the ends; nothing else
-is changed. The same seed gives the same strings. The clips of a speaker are used up before any is used again.
+Each string joins clips of one speaker with gaps of 0 to 0.3 s and up to 0.2 s of silence at the ends; nothing
+else is changed. The same seed gives the same strings. All clips of a speaker are used before any is used again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from edge_speech.audio import read_audio
 from tqdm import tqdm
 
-from edge_speech.audio import read_audio
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training.compose import compose
 from edge_speech.training.recipe import Compose
@@ -31,7 +31,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("manifest", type=Path, help="single-digit recordings with a speaker on every line")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder; OUTPUT.jsonl is its manifest")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="folder; OUTPUT.jsonl is its manifest"
+    )
     parser.add_argument("--count", type=int, default=200, help="number of strings (default: 200)")
     parser.add_argument("--digits", type=int, default=5, help="digits a string (default: 5)")
     parser.add_argument("--seed", type=int, default=1)

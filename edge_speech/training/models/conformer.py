@@ -1,10 +1,11 @@
 """Causal Conformer with chunked attention and cached state.
 
-Conformer: Gulati et al. 2020, https://arxiv.org/abs/2005.08100. Causal convolutions and attention limited to the
-own chunk and a fixed left context make the encoder streamable; a learned bias per head and relative distance
-(Raffel et al. 2020, section 2.1, https://arxiv.org/abs/1910.10683) takes the place of positional encodings.
+Conformer: Gulati et al. 2020, https://arxiv.org/abs/2005.08100. Causal convolutions and attention limited to
+the own chunk and a fixed left context make the encoder streamable; a learned bias per head and relative
+distance (Raffel et al. 2020, section 2.1, https://arxiv.org/abs/1910.10683) takes the place of positional
+encodings.
 
-Every convolution looks only back, so there is no right context: attention inside the chunk is all the lookahead.
+Every convolution looks only back, so there is no right context; the only lookahead is within the chunk.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_speech.encoder import StreamingSpec, TensorSpec
+from edge_speech.features import SILENCE
+from edge_speech.training.models import StreamingModel
 
 SUBSAMPLING_FACTOR = 4
 SUBSAMPLING_KERNEL = 5
 SUBSAMPLING_STRIDE = 2
 # A convolution of kernel k and stride s that ends on the newest frame looks k - s frames back.
 SUBSAMPLING_CACHE = SUBSAMPLING_KERNEL - SUBSAMPLING_STRIDE
-# Log-mel energy of digital silence, ln(FLT_EPSILON), Kaldi's floor.
-SILENCE = -15.942385
 # Normalised features are clamped here, so that digital silence stays near the speech it borders on.
 FEATURE_FLOOR = -4.0
 # Added to the scores of keys that do not exist; exp() of it is 0 in float32 and float16.
@@ -67,7 +68,9 @@ class Config:
             raise ValueError(f"d_model {self.d_model} is not a multiple of num_heads {self.num_heads}")
         for name in ("chunk_frames", "left_context_frames"):
             if getattr(self, name) % SUBSAMPLING_FACTOR:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be a multiple of {SUBSAMPLING_FACTOR}")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must be a multiple of {SUBSAMPLING_FACTOR}"
+                )
         if self.conv_kernel < 2:
             raise ValueError("conv_kernel is 1; it must be at least 2")
 
@@ -84,8 +87,11 @@ def build(config: Config) -> Conformer:
     return Conformer(config)
 
 
-class Conformer(nn.Module):
+class Conformer(StreamingModel):
     """features (B, T, F) → log_probs (B, T / 4, V). State: see `initial_state`."""
+
+    feature_mean: Tensor
+    feature_std: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -108,8 +114,12 @@ class Conformer(nn.Module):
             TensorSpec("processed_frames", (1,), "int64"),
         ]
         for i in range(c.num_layers):
-            state.append(TensorSpec(f"layer{i}_keys", (1, c.num_heads, head_dim, self.left_frames), "float32"))
-            state.append(TensorSpec(f"layer{i}_values", (1, c.num_heads, self.left_frames, head_dim), "float32"))
+            state.append(
+                TensorSpec(f"layer{i}_keys", (1, c.num_heads, head_dim, self.left_frames), "float32")
+            )
+            state.append(
+                TensorSpec(f"layer{i}_values", (1, c.num_heads, self.left_frames, head_dim), "float32")
+            )
             state.append(TensorSpec(f"layer{i}_conv", (1, c.d_model, c.conv_kernel - 1), "float32"))
         return StreamingSpec(
             chunk_frames=c.chunk_frames,
@@ -138,8 +148,8 @@ class Conformer(nn.Module):
 
     def normalise(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set the feature statistics (F,), natural-log mel units."""
-        self.feature_mean.copy_(torch.as_tensor(mean))  # type: ignore[operator]
-        self.feature_std.copy_(torch.as_tensor(std))  # type: ignore[operator]
+        self.feature_mean.copy_(torch.as_tensor(mean))
+        self.feature_std.copy_(torch.as_tensor(std))
 
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One chunk: features (B, chunk_frames, F) and state → log_probs (B, T_out, V) and the next state."""
@@ -162,7 +172,7 @@ class Conformer(nn.Module):
     def _run(
         self, features: Tensor, missing: Tensor, state: tuple[Tensor, ...]
     ) -> tuple[Tensor, list[Tensor]]:
-        """Any whole number of chunks; `missing` as given by `_missing_keys`, broadcast to (B, chunks, left + chunk)."""
+        """Any number of chunks; `missing` is broadcast to (B, chunks, left + chunk), see `_missing_keys`."""
         cache1, cache2, _, *caches = state
         normalised = ((features - self.feature_mean) / self.feature_std).clamp(min=FEATURE_FLOOR)
         x, *next_state = self.subsampling(normalised, cache1, cache2)
@@ -238,7 +248,7 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of each chunk over itself and the frames before it, with a learned relative bias."""
+    """Multi-head attention of each chunk over itself and the frames before, with a learned relative bias."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -253,9 +263,7 @@ class Attention(nn.Module):
         self.distance_bias = nn.Parameter(torch.zeros(config.num_heads, self.left + 2 * self.chunk - 1))
         self.scale = 1.0 / math.sqrt(config.d_model // config.num_heads)
 
-    def forward(
-        self, x: Tensor, mask: Tensor, keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, T, D), T = N chunks → (B, T, D) and the next caches.
 
         mask broadcasts to (B, H, N, chunk, left + chunk); keys (B, H, d, left) and values (B, H, left, d).
@@ -283,7 +291,7 @@ class Attention(nn.Module):
     def _attend_chunks(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """`_attend` for all chunks at once: each chunk sees its own window of keys and values."""
         span = self.left + self.chunk
-        query = query.unflatten(2, (-1, self.chunk))
+        query = query.reshape(*query.shape[:2], -1, self.chunk, query.shape[3])
         keys = keys.unfold(3, span, self.chunk).permute(0, 1, 3, 2, 4)
         values = values.unfold(2, span, self.chunk).transpose(3, 4)
         scores = torch.matmul(query, keys) + (self._bias().unsqueeze(1) + mask)
