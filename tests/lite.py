@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tiny import SPEC, WEIGHT
 from torch import Tensor, nn
+
+from tiny import SPEC, WEIGHT
 
 
 class TinyModule(nn.Module):

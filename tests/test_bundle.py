@@ -8,11 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tiny import SPEC, TOKENS, write_bundle
 
 from edge_speech.archive import pack
 from edge_speech.bundle import MANIFEST, new_bundle, read_bundle, verify_bundle
 from edge_speech.errors import InputError
+from tiny import SPEC, TOKENS, write_bundle
 
 
 @pytest.fixture

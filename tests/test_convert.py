@@ -11,16 +11,16 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch.jit.mobile import _load_for_lite_interpreter
+
+from edge_speech.encoder import FloatArray, StreamingSpec
+from edge_speech.errors import CheckFailed, InputError
 from edge_speech_tools.contract import check_contract
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert import tensorrt, torchscript_mobile
 from edge_speech_tools.passes import PassResult, Source, load_passes
 from edge_speech_tools.streaming import windows
 from streaming_double import StreamingDouble, streaming_double
-from torch.jit.mobile import _load_for_lite_interpreter
-
-from edge_speech.encoder import FloatArray, StreamingSpec
-from edge_speech.errors import CheckFailed, InputError
 
 PASSES = load_passes()
 # Largest difference of log_probs after a whole recording: rounding alone, half precision, eight bits.

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import log_softmax
 
 from edge_speech.ctc import CtcGreedy, join_pieces
 from edge_speech.errors import InputError
+from tiny import log_softmax
 
 TOKENS = ["<blk>", "▁a", "b", "▁c"]
 

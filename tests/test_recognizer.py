@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import FRONTEND, SPEC, TOKENS, TinyEncoder, speech_like, write_bundle, write_onnx, write_wav
 
 from edge_speech import backends
 from edge_speech.bundle import MANIFEST, read_bundle, sha256_of
 from edge_speech.errors import InputError
 from edge_speech.features import frontend_from_dict
 from edge_speech.recognizer import Recognizer, choose_artifact
+from tiny import FRONTEND, SPEC, TOKENS, TinyEncoder, speech_like, write_bundle, write_onnx, write_wav
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import FRONTEND, SPEC, TOKENS, TinyEncoder, TinyStream, log_softmax, speech_like
 
 from edge_speech.ctc import CtcGreedy
 from edge_speech.errors import InputError
 from edge_speech.features import OnlineFbank, frontend_from_dict
 from edge_speech.recognizer import Recognizer, Stream
+from tiny import FRONTEND, SPEC, TOKENS, TinyEncoder, TinyStream, log_softmax, speech_like
 
 FBANK = frontend_from_dict(FRONTEND)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from edge_speech_tools.passes import load_passes
 
 from edge_speech.target import Target, list_targets
+from edge_speech_tools.passes import load_passes
 
 TARGETS = list_targets()
 MADE = {(p.BACKEND, p.PRECISION) for p in load_passes().values()}

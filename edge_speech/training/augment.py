@@ -50,7 +50,7 @@ def tilt(rng: np.random.Generator, features: FloatArray, how: Augment) -> FloatA
 
 def mask(rng: np.random.Generator, features: FloatArray, how: Augment) -> FloatArray:
     """SpecAugment: set random stretches of time and frequency of features (T, F) to their mean."""
-    masked = features.copy()
+    masked: FloatArray = features.copy()
     mean = features.mean()
     for count, width, axis in (
         (how.time_masks, how.time_mask_frames, 0),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from edge_speech.audio import read_audio
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.features import SILENCE, FbankConfig, OnlineFbank, Resampler

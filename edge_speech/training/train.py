@@ -147,13 +147,8 @@ class Trainer:
         log_probs = self.model.parallel(batch.features.to(self.device)).transpose(0, 1)
         factor = self.model.spec.subsampling_factor
         lengths = (batch.feature_lengths + factor - 1) // factor
-        return functional.ctc_loss(
-            log_probs.transpose(0, 1),
-            batch.targets.to(self.device),
-            lengths,
-            batch.target_lengths,
-            zero_infinity=True,
-        )
+        targets = batch.targets.to(self.device)
+        return functional.ctc_loss(log_probs, targets, lengths, batch.target_lengths, zero_infinity=True)
 
     def _update_average(self) -> None:
         decay = min(self.recipe.optimizer.ema_decay, (1 + self.step) / (10 + self.step))

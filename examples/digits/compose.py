@@ -4,7 +4,7 @@
     python examples/digits/compose.py fsdd/test.jsonl -o strings --count 200 --digits 5
 
 Each string joins clips of one speaker with gaps of 0 to 0.3 s and up to 0.2 s of silence at the ends; nothing
-else is changed. The same seed gives the same strings. All clips of a speaker are used before any is used again.
+else is changed. The same seed gives the same strings. No clip is used again before all of its speaker are.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from edge_speech.audio import read_audio
 from tqdm import tqdm
 
+from edge_speech.audio import read_audio
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training.compose import compose
 from edge_speech.training.recipe import Compose
