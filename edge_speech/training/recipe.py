@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from edge_speech.errors import InputError
+from edge_speech.target import read_toml
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -119,13 +120,7 @@ def read_recipe(path: Path, settings: list[str]) -> Recipe:
 
     Raises InputError on a missing file, bad TOML, an unknown key or a value of the wrong type.
     """
-    try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"cannot read recipe {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from error
+    table = read_toml(path)
     for setting in settings:
         _apply(table, setting)
     recipe: Recipe = _build(Recipe, table, "")
