@@ -10,16 +10,19 @@ from edge_speech_tools.plan import AUTO, REFERENCE
 
 # Two medians of one run closer than this are no difference.
 LATENCY_MARGIN = 0.05
+# Below this share of frames with the same best token an artifact is another model, whatever its WER.
+MIN_AGREEMENT = 0.9
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What was measured of one artifact, or None: `wer_added` in points, `latency_ms` per chunk."""
+    """What was measured of one artifact, or None. `wer_added` is in points, `latency_ms` per chunk."""
 
     key: str
     backend: str
     precision: str
     bytes: int
+    argmax_agreement: float | None
     wer_added: float | None
     latency_ms: float | None
 
@@ -47,7 +50,7 @@ def choose(candidates: Sequence[Candidate], rules: Rules) -> Choice:
     kept: list[str] = []
     reasons: list[str] = []
     for backend in dict.fromkeys(c.backend for c in candidates):
-        fit = [c for c in candidates if c.backend == backend and _inside_budget(c, rules, reasons)]
+        fit = [c for c in candidates if c.backend == backend and _is_fit(c, rules, reasons)]
         if fit:
             best = _best(fit, rules, reasons)
             kept.append(best.key)
@@ -56,7 +59,14 @@ def choose(candidates: Sequence[Candidate], rules: Rules) -> Choice:
     return Choice(tuple(kept), tuple(reasons))
 
 
-def _inside_budget(candidate: Candidate, rules: Rules, reasons: list[str]) -> bool:
+def _is_fit(candidate: Candidate, rules: Rules, reasons: list[str]) -> bool:
+    agreement = candidate.argmax_agreement
+    if agreement is not None and agreement < MIN_AGREEMENT:
+        reasons.append(
+            f"{candidate.key} left out: the best token is PyTorch's in only {agreement:.1%} of the frames, "
+            f"at least {MIN_AGREEMENT:.0%} are needed."
+        )
+        return False
     if candidate.wer_added is None or candidate.wer_added <= rules.accuracy_budget:
         return True
     reasons.append(

@@ -63,7 +63,7 @@ def _parity_line(key: str, p: Parity) -> str:
 def measure_quality(
     line: Line, encoders: Mapping[str, Encoder], recordings: Sequence[Recording], progress: Progress
 ) -> dict[str, Score]:
-    """Word errors of each encoder, by key, on all recordings. Raises InputError on texts without words."""
+    """Word errors of each encoder, by key, on all recordings."""
     references = [recording.text for recording in recordings]
     scores = {}
     for key, encoder in encoders.items():

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from edge_speech import bench
 from edge_speech.backends import load_encoder
 from edge_speech.encoder import FloatArray, StreamingSpec
 from edge_speech.recognizer import Recognizer
 from edge_speech_tools.decoding import Line
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.progress import Progress
-from edge_speech_tools.recordings import Recording
+from edge_speech_tools.recordings import Recording, at_rate
 
-ROUNDS = 5
-MIN_AUDIO_S = 5.0
+ROUNDS = 7
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,19 @@ def measure_latency(
     recordings: Sequence[Recording],
     progress: Progress,
 ) -> dict[str, dict[str, Any]]:
-    """Time per chunk of audio, on one thread, by `backend/precision`; keys as `edge-speech bench`'s."""
+    """Bench results by `backend/precision`, on one thread; each figure is the median of its rounds.
+
+    Peak memory is not among them: the artifacts share this process, `edge-speech bench` gives each its own.
+    """
     loaded = [_load(line, spec, result) for result in results]
-    audio = _audio(recordings)
-    chunk_ms = spec.chunk_frames * line.frontend.frame_shift_ms
-    rounds: dict[str, list[list[float]]] = {one.result.key: [] for one in loaded}
-    for number in progress.bar(range(1 + ROUNDS), "latency"):
+    rate = line.frontend.sample_rate
+    waveform = _waveform(recordings, rate)
+    rounds: dict[str, list[dict[str, Any]]] = {one.result.key: [] for one in loaded}
+    for _ in progress.bar(range(ROUNDS), "latency"):
         for one in loaded:
-            times = [ms for a in audio for ms in _chunk_times_ms(one.recognizer, *a, chunk_ms)]
-            if number:  # the first round warms up
-                rounds[one.result.key].append(times)
-    audio_s = sum(len(samples) / rate for samples, rate in audio)
-    return {one.result.key: _summary(one, rounds[one.result.key], audio_s, chunk_ms) for one in loaded}
+            times = bench.time_stream(one.recognizer, waveform, rate)
+            rounds[one.result.key].append(bench.summary(times))
+    return {one.result.key: _result(one, rounds[one.result.key]) for one in loaded}
 
 
 def _load(line: Line, spec: StreamingSpec, result: PassResult) -> Loaded:
@@ -59,43 +60,31 @@ def _load(line: Line, spec: StreamingSpec, result: PassResult) -> Loaded:
     )
 
 
-def _audio(recordings: Sequence[Recording]) -> list[tuple[FloatArray, int]]:
-    """Recordings until there is enough for a median."""
-    taken: list[tuple[FloatArray, int]] = []
+def _waveform(recordings: Sequence[Recording], sample_rate: int) -> FloatArray:
+    """As much audio as a bench takes: recordings joined, repeated when they are few."""
+    wanted = int(bench.SHORTEST_S * sample_rate)
+    parts: list[FloatArray] = []
     for recording in recordings:
-        taken.append(recording.read())
-        if sum(len(samples) / rate for samples, rate in taken) >= MIN_AUDIO_S:
+        parts.append(at_rate(recording, sample_rate))
+        if sum(map(len, parts)) >= wanted:
             break
-    return taken
+    return np.resize(np.concatenate(parts), wanted)
 
 
-def _chunk_times_ms(
-    recognizer: Recognizer, samples: FloatArray, sample_rate: int, chunk_ms: float
-) -> list[float]:
-    """Time of each `accept_waveform` of one chunk, the flush with the last one."""
-    stream, size, times = recognizer.create_stream(), round(sample_rate * chunk_ms / 1000), []
-    for first in range(0, len(samples), size):
-        start = time.perf_counter()
-        stream.accept_waveform(samples[first : first + size], sample_rate)
-        if first + size >= len(samples):
-            stream.input_finished()
-        times.append(1e3 * (time.perf_counter() - start))
-    return times
-
-
-def _summary(one: Loaded, rounds: list[list[float]], audio_s: float, chunk_ms: float) -> dict[str, Any]:
-    """Medians over the rounds of each round's percentiles and total."""
-    points = np.median([np.percentile(times, [50, 95, 99, 100]) for times in rounds], axis=0)
-    latency: Mapping[str, float] = dict(zip(("p50", "p95", "p99", "max"), map(float, points), strict=True))
+def _result(one: Loaded, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    latencies = [result["chunk_latency_ms"] for result in rounds]
     return {
         "backend": one.result.backend,
         "precision": one.result.precision,
         "threads": 1,
-        "audio_s": audio_s,
-        "rtf": float(np.median([sum(times) for times in rounds])) / 1e3 / audio_s,
-        "chunk_ms": chunk_ms,
-        "chunk_latency_ms": latency,
-        "deadline_misses": sum(ms > chunk_ms for times in rounds for ms in times),
-        "load_ms": one.load_ms,
+        **{key: _median([result[key] for result in rounds]) for key in rounds[0]},
+        "chunk_latency_ms": {key: _median([latency[key] for latency in latencies]) for key in latencies[0]},
+        "deadline_misses": sum(result["deadline_misses"] for result in rounds),
+        "load_ms": round(one.load_ms, 1),
         "artifact_bytes": one.result.path.stat().st_size,
     }
+
+
+def _median(values: list[Any]) -> float | None:
+    """The median of numbers; None of anything else (no text came, so there was no first partial)."""
+    return float(np.median(values)) if all(isinstance(v, int | float) for v in values) else None

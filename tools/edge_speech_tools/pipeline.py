@@ -33,7 +33,7 @@ from edge_speech_tools.latency import measure_latency
 from edge_speech_tools.passes import Pass, PassResult, Source, load_passes
 from edge_speech_tools.plan import OptimizeConfig, Plan, make_plan
 from edge_speech_tools.progress import Progress
-from edge_speech_tools.quality import Score
+from edge_speech_tools.quality import Score, require_words
 from edge_speech_tools.recordings import RecordingSet, at_rate, features_of
 from edge_speech_tools.reference import TorchEncoder
 from edge_speech_tools.report import Inputs
@@ -135,10 +135,18 @@ def _load(config: OptimizeConfig, target: Target, plan: Plan) -> Job:
         loaded=loaded,
         spec=check_contract(loaded.model, len(loaded.tokens), frontend.num_mel_bins),
         line=Line(frontend, loaded.tokens),
-        evaluation=recordings.from_manifest(config.eval_manifest) if config.eval_manifest else None,
+        evaluation=_evaluation(config),
         calibration=_calibration(config),
         progress=Progress(config.quiet),
     )
+
+
+def _evaluation(config: OptimizeConfig) -> RecordingSet | None:
+    if config.eval_manifest is None:
+        return None
+    found = recordings.from_manifest(config.eval_manifest)
+    require_words([recording.text for recording in found.recordings])
+    return found
 
 
 def _calibration(config: OptimizeConfig) -> RecordingSet | None:
@@ -197,12 +205,14 @@ def _choose(job: Job, passes: Mapping[str, Pass], measured: Measured) -> Choice:
 
 
 def _candidate(result: PassResult, measured: Measured) -> Candidate:
+    parity = measured.parity.get(result.key)
     score, latency = measured.scores.get(result.key), measured.latency.get(result.key)
     return Candidate(
         key=result.key,
         backend=result.backend,
         precision=result.precision,
         bytes=result.path.stat().st_size,
+        argmax_agreement=parity.argmax_agreement if parity else None,
         wer_added=score.wer - measured.scores[PYTORCH].wer if score else None,
         latency_ms=latency["chunk_latency_ms"]["p50"] if latency else None,
     )

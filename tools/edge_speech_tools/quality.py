@@ -27,13 +27,17 @@ class Score:
         return 100.0 * float(self.errors.sum()) / float(self.words.sum())
 
 
-def score(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
-    """Align each pair. Raises InputError when the references hold no word."""
-    words = np.array([len(text.split()) for text in references], np.int64)
-    if not words.sum():
+def require_words(references: Sequence[str]) -> None:
+    """Raise InputError when the references hold no word."""
+    if not any(text.split() for text in references):
         raise InputError("the --eval manifest has no words in its texts; WER needs at least one")
+
+
+def score(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
+    """Align each pair; the references hold at least one word."""
     pairs = zip(references, hypotheses, strict=True)
-    return Score(np.array([_word_errors(r, h) for r, h in pairs], np.int64), words)
+    errors = np.array([_word_errors(r, h) for r, h in pairs], np.int64)
+    return Score(errors, np.array([len(text.split()) for text in references], np.int64))
 
 
 def _word_errors(reference: str, hypothesis: str) -> int:

@@ -22,6 +22,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; } td.number, th.number { text-align: right; }
+td.number, td:first-child { white-space: nowrap; }
 tr.kept td:first-child { font-weight: 600; } .verified { color: var(--good); }
 .planned, .built { color: var(--plan); }
 code { font: .88em ui-monospace, monospace; background: var(--card); padding: .1em .3em;
