@@ -54,7 +54,7 @@ void test_chunking_is_bit_identical(bool snip_edges, double length_ms, double sh
   config.frame_shift_ms = shift_ms;
   config.dither = dither;
   OnlineFbank fbank = make(config);
-  for (size_t n : {size_t{0}, size_t{1}, size_t{79}, size_t{200}, size_t{401}, size_t{5003}}) {
+  for (size_t n : {size_t{0}, size_t{1}, size_t{79}, size_t{200}, size_t{401}, size_t{5003}, size_t{5040}}) {
     const std::vector<float> samples = noise(n);
     const std::vector<float> whole = run(&fbank, samples, n + 1);
     for (size_t chunk : {1, 3, 160, 1601}) CHECK(run(&fbank, samples, chunk) == whole);
@@ -146,6 +146,7 @@ int main() {
     test_chunking_is_bit_identical(snip_edges, 25.0, 10.0, 1.0);
     test_chunking_is_bit_identical(snip_edges, 20.0625, 9.9375, 0.0);
     test_chunking_is_bit_identical(snip_edges, 10.0, 25.0625, 0.0);
+    test_chunking_is_bit_identical(snip_edges, 10.0625, 10.0, 0.0);  // the last of 5040 samples is a frame's centre
   }
   test_frame_counts();
   test_partial_reads();
