@@ -48,7 +48,7 @@ class StreamTimes:
 
 @dataclass(frozen=True)
 class Request:
-    """What one process measures: an artifact, by its path in a bundle; `audio` None for the golden waveform."""
+    """What one process measures; `artifact` is its path in the bundle, `audio` None the golden waveform."""
 
     bundle: str
     artifact: str

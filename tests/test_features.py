@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracles
 import pytest
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import oracles
 from edge_speech.errors import InputError
 from edge_speech.features import (
     FbankConfig,

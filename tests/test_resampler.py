@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import oracles
 import pytest
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
+import oracles
 from edge_speech.errors import InputError
 from edge_speech.features import FloatArray, Resampler
 

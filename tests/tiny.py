@@ -10,13 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_speech.bundle import (
+    GOLDEN_FEATURES,
+    GOLDEN_LOG_PROBS,
+    GOLDEN_TEXT,
+    GOLDEN_WAVEFORM,
+    FileEntry,
     Manifest,
     describe_artifact,
+    describe_file,
     new_bundle,
     write_manifest,
     write_tokens,
 )
 from edge_speech.encoder import FloatArray, StreamingSpec, TensorSpec
+from edge_speech.features import OnlineFbank, frontend_from_dict
+from edge_speech.recognizer import Recognizer
 
 TOKENS = ["<blk>", "▁one", "▁two", "▁th", "ree", "▁four"]
 SPEC = StreamingSpec(
@@ -113,14 +121,32 @@ def write_onnx(path: Path, **renamed: str) -> None:
 
 
 def write_bundle(output: Path, force: bool = False) -> Path:
-    """A bundle of the ONNX graph."""
+    """A bundle of the ONNX graph with golden vectors of the numpy encoder."""
     with new_bundle(output, force) as folder:
         write_onnx(folder / "model.onnx")
         artifact = describe_artifact(folder, "model.onnx", backend="onnxruntime", precision="fp32")
         decoder = {"type": "greedy", "blank_id": 0}
-        tokens = write_tokens(folder, TOKENS)
-        write_manifest(folder, Manifest("linux-x86_64", FRONTEND, SPEC, decoder, tokens, (artifact,)))
+        tokens, golden = write_tokens(folder, TOKENS), write_golden(folder)
+        write_manifest(folder, Manifest("linux-x86_64", FRONTEND, SPEC, decoder, tokens, (artifact,), golden))
     return output
+
+
+def write_golden(folder: Path) -> tuple[FileEntry, ...]:
+    """Waveform, features, log_probs and text of two seconds."""
+    waveform, fbank = speech_like(2), OnlineFbank(frontend_from_dict(FRONTEND))
+    fbank.accept_waveform(waveform, 16000)
+    fbank.input_finished()
+    stream = Recognizer(TinyEncoder(), frontend_from_dict(FRONTEND), TOKENS).create_stream(
+        keep_log_probs=True
+    )
+    stream.accept_waveform(waveform, 16000)
+    stream.input_finished()
+    (folder / "golden").mkdir()
+    arrays = {GOLDEN_WAVEFORM: waveform, GOLDEN_FEATURES: fbank.read(), GOLDEN_LOG_PROBS: stream.log_probs()}
+    for name, array in arrays.items():
+        np.save(folder / name, array)
+    (folder / GOLDEN_TEXT).write_text(stream.result.text, encoding="utf-8")
+    return tuple(describe_file(folder, name) for name in [*arrays, GOLDEN_TEXT])
 
 
 def speech_like(seconds: float, sample_rate: int = 16000, seed: int = 0) -> FloatArray:

@@ -1,0 +1,5 @@
+"""Subcommands, one file each.
+
+A file has `SUMMARY`, `EXAMPLES`, `add_arguments(parser)`, `run(args)` → the JSON document, and
+`show(document, args)`, which prints it for people.
+"""

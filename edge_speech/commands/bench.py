@@ -1,0 +1,73 @@
+"""edge-speech bench"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from edge_speech import backends
+from edge_speech.bench import Measurement, Request, measure
+from edge_speech.bench_page import render, table_rows
+from edge_speech.bundle import Artifact, Bundle, read_bundle
+from edge_speech.commands.table import print_table
+from edge_speech.errors import InputError
+from edge_speech.progress import track
+from edge_speech.recognizer import choose_artifact
+
+SUMMARY = "latency, RTF and memory of a bundle on this machine"
+EXAMPLES = (
+    "edge-speech bench bundle\n"
+    "edge-speech bench bundle --backend all --html bench.html\n"
+    "edge-speech bench bundle --audio long.wav --realtime --json"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The bundle, the audio, and how it is fed."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="folder or packed file")
+    parser.add_argument(
+        "--audio", metavar="PATH", help="recording to time (default: the bundle's own, repeated)"
+    )
+    parser.add_argument(
+        "--backend", metavar="NAME|all", default="auto", help="engine; all: every artifact that runs here"
+    )
+    parser.add_argument(
+        "--threads", metavar="N", type=int, default=1, help="threads of the engine (default: 1)"
+    )
+    parser.add_argument("--realtime", action="store_true", help="feed the audio at the pace it was spoken")
+    parser.add_argument("--html", metavar="FILE", help="also write a page with latency histograms")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure each artifact in a process of its own."""
+    _check_html(args.html)
+    bundle = read_bundle(args.bundle)
+    chosen = _runnable(bundle) if args.backend == "all" else [choose_artifact(bundle, args.backend)]
+    requests = [Request(args.bundle, a.path, args.threads, args.audio, args.realtime) for a in chosen]
+    measurements = [measure(request) for request in track(requests, "bench", args.quiet)]
+    if args.html:
+        _write_page(Path(args.html), args.bundle, measurements)
+    return {"results": [m.result for m in measurements]}
+
+
+def show(document: dict[str, Any], args: argparse.Namespace) -> None:
+    """One line per artifact."""
+    print_table(table_rows(document["results"]), left=(0, 1))
+
+
+def _runnable(bundle: Bundle) -> list[Artifact]:
+    found = [
+        a for a in bundle.manifest.artifacts if a.status != "planned" and not backends.missing(a.backend)
+    ]
+    return found or [choose_artifact(bundle)]
+
+
+def _check_html(name: str | None) -> None:
+    """Before minutes of measuring, not after."""
+    if name is not None and (Path(name).is_dir() or not Path(name).absolute().parent.is_dir()):
+        raise InputError(f"--html {name}: not a file in an existing directory; choose another name")
+
+
+def _write_page(path: Path, bundle: str, measurements: list[Measurement]) -> None:
+    path.write_text(render(f"Edge Speech bench: {bundle}", measurements), encoding="utf-8")

@@ -1,0 +1,50 @@
+"""edge-speech optimize"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from edge_speech.commands.extras import import_extra
+
+SUMMARY = "turn model.pt into a verified, measured bundle for a device"
+EXAMPLES = (
+    "edge-speech optimize model.pt --target linux-x86_64 -o bundle --dry-run\n"
+    "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval test.jsonl --calibration train.jsonl"
+)
+PRECISIONS = ("auto", "fp32", "fp16", "int8-dynamic", "int8-static")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, the device, and what may be traded for what."""
+    parser.add_argument("model", metavar="MODEL.pt", help="checkpoint made by `edge-speech train`")
+    parser.add_argument("--target", metavar="NAME", required=True, help="device; see `edge-speech targets`")
+    parser.add_argument("-o", "--output", metavar="BUNDLE", required=True, help="bundle to write")
+    parser.add_argument("--eval", metavar="MANIFEST", help="recordings to measure WER on, before and after")
+    parser.add_argument("--calibration", metavar="MANIFEST", help="recordings for static int8 ranges")
+    parser.add_argument(
+        "--accuracy-budget",
+        metavar="PERCENT_ABS_WER",
+        type=float,
+        default=0.5,
+        help="points of absolute WER an artifact may lose (default: 0.5)",
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="auto keeps int8 only where it pays (default)"
+    )
+    parser.add_argument("--backends", metavar="a,b", help="engines to build for (default: the target's)")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
+    parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Carry out the plan, or print it."""
+    pipeline = import_extra("edge_speech_tools.pipeline", "tools")
+    document: dict[str, Any] = pipeline.run_command(args)
+    return document
+
+
+def show(document: dict[str, Any], args: argparse.Namespace) -> None:
+    """Where the bundle is; a plan has been printed already."""
+    if not args.dry_run:
+        print(document["bundle"])

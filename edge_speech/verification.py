@@ -1,0 +1,120 @@
+"""Does a bundle still give, on this machine, what it gave where it was made?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_speech import backends
+from edge_speech.bench import read_golden
+from edge_speech.bundle import (
+    GOLDEN_FEATURES,
+    GOLDEN_LOG_PROBS,
+    GOLDEN_WAVEFORM,
+    Artifact,
+    Bundle,
+    verify_bundle,
+)
+from edge_speech.encoder import FloatArray
+from edge_speech.errors import CheckFailed, InputError
+from edge_speech.features import FbankConfig, OnlineFbank, frontend_from_dict
+from edge_speech.recognizer import Recognizer
+
+# Largest differences of log_probs from the float32 model: rounding in fp32, half precision in fp16. What is
+# quantised further is held to the share of rows whose best symbol is the model's.
+TOLERANCES = {"fp32": 2e-3, "fp16": 0.2}
+LOWEST_AGREEMENT = 0.9
+_FEATURES_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class ArtifactCheck:
+    """One artifact against the golden log_probs; the last two are None when it was not run here."""
+
+    path: str
+    backend: str
+    precision: str
+    status: str
+    max_abs_difference: float | None
+    agreement: float | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A bundle that passed. `features_difference` is None when it has no golden vectors."""
+
+    files: int
+    features_difference: float | None
+    artifacts: tuple[ArtifactCheck, ...]
+
+
+def verify(path: Path | str) -> Verification:
+    """Check all files, the front end and every artifact that runs here.
+
+    Raises InputError on a damaged bundle, CheckFailed when a stage does not give the golden result.
+    """
+    bundle = verify_bundle(path)
+    waveform, features, log_probs = (
+        read_golden(bundle, name) for name in (GOLDEN_WAVEFORM, GOLDEN_FEATURES, GOLDEN_LOG_PROBS)
+    )
+    difference = None
+    if waveform is not None and features is not None:
+        difference = _check_features(waveform, features, frontend_from_dict(bundle.manifest.frontend))
+    checks = tuple(_check_artifact(bundle, a, waveform, log_probs) for a in bundle.manifest.artifacts)
+    return Verification(len(bundle.manifest.files), difference, checks)
+
+
+def _check_features(waveform: FloatArray, features: FloatArray, config: FbankConfig) -> float:
+    fbank = OnlineFbank(config)
+    fbank.accept_waveform(waveform, config.sample_rate)
+    fbank.input_finished()
+    difference = _largest_difference(fbank.read(), features, "features")
+    if not difference <= _FEATURES_TOLERANCE:
+        raise CheckFailed(
+            f"features differ from the golden ones by {difference:.2e}, allowed {_FEATURES_TOLERANCE:g}; "
+            "this install's front end is not the one the bundle was made with"
+        )
+    return difference
+
+
+def _check_artifact(
+    bundle: Bundle, artifact: Artifact, waveform: FloatArray | None, log_probs: FloatArray | None
+) -> ArtifactCheck:
+    names = artifact.path, artifact.backend, artifact.precision, artifact.status
+    runs = artifact.status != "planned" and not backends.missing(artifact.backend)
+    if not runs or waveform is None or log_probs is None:
+        return ArtifactCheck(*names, None, None)
+    recognizer = Recognizer.from_artifact(bundle, artifact)
+    stream = recognizer.create_stream(keep_log_probs=True)
+    stream.accept_waveform(waveform, recognizer.frontend.sample_rate)
+    stream.input_finished()
+    rows = stream.log_probs()
+    difference = _largest_difference(rows, log_probs, artifact.path)
+    agreement = float(np.mean(rows.argmax(axis=1) == log_probs.argmax(axis=1))) if len(rows) else 1.0
+    _judge(artifact, difference, agreement)
+    return ArtifactCheck(*names, difference, agreement)
+
+
+def _judge(artifact: Artifact, difference: float, agreement: float) -> None:
+    tolerance = TOLERANCES.get(artifact.precision, np.inf)
+    if difference <= tolerance and agreement >= LOWEST_AGREEMENT:
+        return
+    raise CheckFailed(
+        f"{artifact.path} does not give the golden log_probs: they differ by {difference:.2e} (allowed: "
+        f"{tolerance:g}) and {agreement:.1%} of the best symbols agree (at least {LOWEST_AGREEMENT:.0%}); "
+        "make the bundle again"
+    )
+
+
+def _largest_difference(got: FloatArray, expected: FloatArray, what: str) -> float:
+    """Largest absolute difference. Raises InputError when the golden array has another shape."""
+    if got.shape != expected.shape:
+        raise InputError(
+            f"{what}: got {got.shape}, the golden vector is {expected.shape}; make the bundle again"
+        )
+    both_impossible = np.isneginf(got) & np.isneginf(expected)
+    with np.errstate(invalid="ignore"):
+        difference = np.where(both_impossible, 0, np.abs(got - expected))
+    return float(difference.max()) if difference.size else 0.0
