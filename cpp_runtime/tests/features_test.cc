@@ -146,7 +146,8 @@ int main() {
     test_chunking_is_bit_identical(snip_edges, 25.0, 10.0, 1.0);
     test_chunking_is_bit_identical(snip_edges, 20.0625, 9.9375, 0.0);
     test_chunking_is_bit_identical(snip_edges, 10.0, 25.0625, 0.0);
-    test_chunking_is_bit_identical(snip_edges, 10.0625, 10.0, 0.0);  // the last of 5040 samples is a frame's centre
+    test_chunking_is_bit_identical(snip_edges, 10.0625, 10.0,
+                                   0.0);  // the last of 5040 samples is a frame's centre
   }
   test_frame_counts();
   test_partial_reads();
