@@ -55,7 +55,7 @@ AUDIO: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda p: None, "No such file"),
     "directory": (lambda p: p.mkdir(), "a directory"),
     "empty": (lambda p: p.write_bytes(b""), "an empty file"),
-    "no samples": (lambda p: write_wav(p, INTS[:0]), "cut off"),
+    "no samples": (lambda p: write_wav(p, INTS[:0]), "no samples"),
     "not audio": (lambda p: p.write_bytes(b"GIF89a" * 100), "not readable audio"),
     "truncated": (lambda p: (write_wav(p, INTS), cut(p, 1000)), "cut off"),
     "truncated header": (lambda p: (write_wav(p, INTS), cut(p, 20)), "cut off"),
