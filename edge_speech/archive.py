@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from edge_speech.bundle_manifest import is_safe_name
 from edge_speech.errors import InputError
 
 _MEMBERS_LIMIT = 4096
+_UNREADABLE = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, FileExistsError, NotADirectoryError)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -32,24 +34,29 @@ def pack(bundle_path: Path | str, output: Path | str, force: bool = False) -> Pa
     return output
 
 
-def unpack(path: Path) -> tempfile.TemporaryDirectory[str]:
+class Unpacked:
+    """A temporary directory that goes when this object does."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="edge-speech-"))
+        self.remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def unpack(path: Path) -> Unpacked:
     """Extract a packed bundle into a directory that lives as long as the result. Raises InputError."""
-    folder = tempfile.TemporaryDirectory(prefix="edge-speech-")
+    folder = Unpacked()
     try:
         with zipfile.ZipFile(path) as archive:
             for member in _checked_members(archive, path):
-                target = Path(folder.name) / member.filename
+                target = folder.path / member.filename
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        folder.cleanup()
-        if isinstance(error, InputError):
+    except BaseException as error:
+        folder.remove()
+        if isinstance(error, InputError) or not isinstance(error, _UNREADABLE):
             raise
         raise InputError(f"{path}: not a packed bundle ({error}); make one with `edge-speech pack`") from None
-    except BaseException:
-        folder.cleanup()
-        raise
     return folder
 
 

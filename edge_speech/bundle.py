@@ -65,7 +65,7 @@ def read_bundle(path: Path | str) -> Bundle:
         from edge_speech.archive import unpack
 
         folder = unpack(path)
-        return _read_directory(Path(folder.name), str(path), folder)
+        return _read_directory(folder.path, str(path), folder)
     if not path.is_dir():
         raise InputError(
             f"{path}: no such bundle; make one with `edge-speech optimize MODEL.pt --target NAME -o {path}`"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,6 +55,7 @@ class Stream:
         log_probs = np.zeros((spec.output_frames, spec.vocab_size), np.float32)
         self._symbols = recognizer.tokens
         self._settled: list[Token] = []  # tokens that cannot grow any more
+        self._lock = threading.Lock()  # a screen may read results while a microphone feeds
         self._keep_log_probs = keep_log_probs
         try:
             self._stream = _core.Stream(
@@ -92,16 +95,18 @@ class Stream:
 
     def reset(self) -> None:
         """Ready for a new utterance; its time starts at zero."""
-        self._settled = []
-        self._stream.reset()
+        with self._lock:
+            self._settled = []
+            self._stream.reset()
 
     @property
     def result(self) -> Result:
         """Text and tokens so far."""
-        fresh = [Token(self._symbols[i], *rest) for i, *rest in self._stream.tokens_from(len(self._settled))]
-        self._settled += fresh[:-1]
-        text = self._stream.text
-        return Result(text, (*self._settled, *fresh[-1:]), text, self._stream.is_final)
+        with self._lock:
+            text, is_final, found = self._stream.result_from(len(self._settled))
+            fresh = [Token(self._symbols[i], start_s, end_s, c) for i, start_s, end_s, c in found]
+            self._settled += fresh[:-1]
+            return Result(text, (*self._settled, *fresh[-1:]), text, is_final)
 
     @property
     def audio_s(self) -> float:
@@ -220,6 +225,7 @@ def _checked_samples(samples: npt.ArrayLike) -> npt.NDArray[np.float32] | npt.ND
 
 
 def _checked_rate(sample_rate: int) -> int:
-    if isinstance(sample_rate, bool) or sample_rate != int(sample_rate) or not 0 < sample_rate < 1 << 31:
+    is_number = isinstance(sample_rate, numbers.Real) and not isinstance(sample_rate, bool)
+    if not is_number or not 0 < sample_rate < 1 << 31 or sample_rate != int(sample_rate):
         raise InputError(f"sample_rate is {sample_rate!r}; allowed: a whole number from 4000 to 192000 Hz")
     return int(sample_rate)

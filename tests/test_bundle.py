@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from edge_speech import cli
 from edge_speech.archive import pack
 from edge_speech.bundle import MANIFEST, new_bundle, read_bundle, verify_bundle
 from edge_speech.errors import InputError
+from edge_speech.recognizer import Recognizer
 from tiny import SPEC, TOKENS, write_bundle
 
 
@@ -177,3 +184,58 @@ def test_zip_bomb_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.esb", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(MANIFEST, "0" * 10_000_000)
     refused(tmp_path / "bomb.esb", "compressed")
+
+
+def any_json() -> st.SearchStrategy[object]:
+    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    return st.recursive(leaves, lambda s: st.lists(s, max_size=3) | st.dictionaries(st.text(max_size=5), s))
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_any_value_anywhere_is_read_or_refused(tmp_path_factory, data: st.DataObject) -> None:
+    """One value of the manifest becomes something else: never another exception than InputError."""
+    bundle = _shared_bundle(tmp_path_factory)
+    document = json.loads((bundle / MANIFEST).read_text())
+    original = json.dumps(document)
+    node: object = document
+    while True:
+        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+        child = node[key]
+        if not isinstance(child, (dict, list)) or not child or data.draw(st.booleans()):
+            break
+        node = child
+    node[key] = data.draw(any_json())
+    (bundle / MANIFEST).write_text(json.dumps(document))
+    with contextlib.suppress(InputError):
+        Recognizer.load(bundle).create_stream()
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert cli.main(["inspect", str(bundle)]) in (0, 2), err.getvalue()
+    (bundle / MANIFEST).write_text(original)
+
+
+_SHARED: list[Path] = []
+
+
+def _shared_bundle(factory: pytest.TempPathFactory) -> Path:
+    if not _SHARED:
+        _SHARED.append(write_bundle(factory.mktemp("fuzz") / "bundle"))
+    return _SHARED[0]
+
+
+def test_unpacked_bundles_leave_nothing_behind(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed, scratch = pack(bundle, tmp_path / "one.esb"), tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    opened = read_bundle(packed)
+    assert len(list(scratch.iterdir())) == 1
+    del opened
+    assert list(scratch.iterdir()) == []
+    with zipfile.ZipFile(tmp_path / "odd.esb", "w") as archive:
+        archive.writestr("a", "x")
+        archive.writestr("a/b", "x")
+    refused(tmp_path / "odd.esb", "not a packed bundle")
+    assert list(scratch.iterdir()) == []

@@ -170,6 +170,9 @@ def test_misuse_is_one_clear_line(recognizer: Recognizer) -> None:
         (waveform, 192001, "4000 to 192000"),
         (waveform, 0, "4000"),
         (waveform, 16000.5, "whole number"),
+        (waveform, float("nan"), "whole number"),
+        (waveform, "16000", "whole number"),
+        (waveform, None, "whole number"),
         (waveform.reshape(2, -1), 16000, r"shape \(2,"),
         (waveform.astype(np.int32), 16000, "int32"),
     ]:
@@ -264,6 +267,26 @@ def test_one_recognizer_serves_threads(recognizer: Recognizer) -> None:
         thread.join()
     for i in range(4):
         same(together[i], alone[i])
+
+
+def test_results_can_be_read_while_audio_is_fed(recognizer: Recognizer) -> None:
+    stream, waveform = recognizer.create_stream(), speech_like(20)
+    expected = run(recognizer, [waveform]).result
+    seen = []
+
+    def feed() -> None:
+        for i in range(0, len(waveform), 160):
+            stream.accept_waveform(waveform[i : i + 160], 16000)
+        stream.input_finished()
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    while feeder.is_alive():
+        seen.append(stream.result)
+    feeder.join()
+    assert stream.result == expected
+    for result in seen:
+        assert "".join(t.token for t in result.tokens).replace("▁", " ").strip() == result.text
 
 
 def test_memory_stays_bounded() -> None:

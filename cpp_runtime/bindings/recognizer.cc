@@ -136,14 +136,15 @@ void init_stream(PyStream* self, const FbankConfig& frontend, std::vector<std::s
   new (self) PyStream(std::move(stream.value()));
 }
 
-std::vector<PyToken> tokens_from(const Stream& stream, size_t first) {
-  std::vector<PyToken> result;
+// Text, whether it is final, and the tokens from number `first` on: one moment of the stream.
+std::tuple<std::string, bool, std::vector<PyToken>> result_from(const Stream& stream, size_t first) {
+  std::vector<PyToken> tokens;
   for (size_t i = first; i < stream.tokens().size(); ++i) {
     const TimedToken& token = stream.tokens()[i];
-    result.emplace_back(token.id, stream.row_s(token.start_row), stream.row_s(token.end_row),
+    tokens.emplace_back(token.id, stream.row_s(token.start_row), stream.row_s(token.end_row),
                         token.confidence);
   }
-  return result;
+  return {stream.text(), stream.is_final(), std::move(tokens)};
 }
 
 // The kept rows as a new array (T, V).
@@ -204,13 +205,10 @@ void bind_stream(nb::module_& m) {
       .def("accept_waveform", &accept<int16_t>, nb::arg("samples").noconvert(), nb::arg("sample_rate"))
       .def("input_finished", [](PyStream& self) { self.run([](Stream& s) { return s.input_finished(); }); })
       .def("reset", [](PyStream& self) { self.run([](Stream& s) { return s.reset(); }); })
-      .def("tokens_from",
+      .def("result_from",
            [](PyStream& self, size_t first) {
-             return self.locked([&](Stream& s) { return tokens_from(s, first); });
+             return self.locked([&](Stream& s) { return result_from(s, first); });
            })
-      .def_prop_ro("text", [](PyStream& self) { return self.locked([](Stream& s) { return s.text(); }); })
-      .def_prop_ro("is_final",
-                   [](PyStream& self) { return self.locked([](Stream& s) { return s.is_final(); }); })
       .def_prop_ro("steps", [](PyStream& self) { return self.locked([](Stream& s) { return s.steps(); }); })
       .def_prop_ro("audio_s",
                    [](PyStream& self) { return self.locked([](Stream& s) { return s.audio_s(); }); })

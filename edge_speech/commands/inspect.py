@@ -7,6 +7,7 @@ from typing import Any
 
 from edge_speech.bundle import as_json, read_bundle
 from edge_speech.commands.table import print_table
+from edge_speech.features import frontend_from_dict
 
 SUMMARY = "what is in a bundle"
 EXAMPLES = "edge-speech inspect bundle\nedge-speech inspect bundle --json"
@@ -24,27 +25,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(document: dict[str, Any], args: argparse.Namespace) -> None:
     """The manifest in short."""
-    frontend, encoder = document["frontend"], document["encoder"]
-    rate = frontend.get("sample_rate", 16000)
-    shift_ms = float(frontend.get("frame_shift_ms", 10.0))
+    frontend, encoder = frontend_from_dict(document["frontend"]), document["encoder"]
+    shift_ms = frontend.frame_shift_ms
     print(f"target    {document['target']}")
-    print(f"frontend  {frontend['type']}, {encoder['num_features']} bins, {rate} Hz")
+    print(f"frontend  fbank, {frontend.num_mel_bins} bins, {frontend.sample_rate} Hz")
     print(
         f"encoder   chunk {encoder['chunk_frames'] * shift_ms:g} ms, lookahead "
         f"{encoder['right_context_frames'] * shift_ms:g} ms, one row per "
         f"{encoder['subsampling_factor'] * shift_ms:g} ms, {len(encoder['state'])} state tensors"
     )
     print(f"decoder   {document['decoder']['type']}, {encoder['vocab_size']} tokens")
-    _show_figures("quality", document["quality"])
-    _show_figures("measured", document["performance"])
+    print(f"quality   {_plain(document['quality'] or 'not measured')}")
+    print(f"measured  {_plain((document['performance'] or {}).get('results', 'nothing'))}")
     rows = [["artifact", "backend", "precision", "status", "bytes"]]
-    rows += [
-        [a["path"], a["backend"], a["precision"], a["status"], str(a["bytes"])] for a in document["artifacts"]
-    ]
+    artifacts = document["artifacts"]
+    rows += [[a["path"], a["backend"], a["precision"], a["status"], str(a["bytes"])] for a in artifacts]
     print_table(rows, left=(0, 1, 2, 3))
 
 
-def _show_figures(title: str, figures: dict[str, Any] | None) -> None:
-    plain = {k: v for k, v in (figures or {}).items() if isinstance(v, (str, int, float, list))}
-    if plain:
-        print(f"{title:<9} " + ", ".join(f"{key} {value}" for key, value in plain.items()))
+def _plain(value: object) -> str:
+    """A JSON value without its brackets: what others wrote here is shown, whatever it is."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return "; ".join(_plain(part) for part in value)
+    return str(value)

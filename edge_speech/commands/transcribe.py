@@ -6,14 +6,13 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.live import read_microphone, read_pipe
-from edge_speech.recognizer import Recognizer, Stream
+from edge_speech.recognizer import Recognizer, Stream, Token
 
 SUMMARY = "text of recordings, of a pipe, or of the microphone"
 EXAMPLES = (
@@ -90,11 +89,21 @@ def _transcribe(recognizer: Recognizer, name: str, args: argparse.Namespace) -> 
     live = args.mic or name == "-"
     start = time.perf_counter()
     working_s = _feed(stream, _pieces(name, args), partials=live and not args.quiet)
-    tokens = [asdict(token) for token in stream.result.tokens]
+    tokens = [_rounded(token) for token in stream.result.tokens]
     elapsed = working_s if live else time.perf_counter() - start
     rtf = elapsed / stream.audio_s if stream.audio_s else 0.0
     entry = {"audio_filepath": name, "text": stream.result.text, "tokens": tokens}
     return entry | {"audio_s": round(stream.audio_s, 3), "rtf": round(rtf, 5)}
+
+
+def _rounded(token: Token) -> dict[str, Any]:
+    """As JSON: times to the millisecond."""
+    return {
+        "token": token.token,
+        "start_s": round(token.start_s, 3),
+        "end_s": round(token.end_s, 3),
+        "confidence": round(token.confidence, 4),
+    }
 
 
 def _pieces(name: str, args: argparse.Namespace) -> _Pieces:
