@@ -270,6 +270,7 @@ def test_a_bad_checkpoint_is_one_line(kind: str, model: Path, tmp_path: Path) ->
         ({"eval_manifest": Path("missing.jsonl")}, "missing.jsonl"),
         ({"calibration_manifest": Path("missing.jsonl")}, "missing.jsonl"),
         ({"accuracy_budget": -1.0}, "accuracy budget"),
+        ({"accuracy_budget": float("nan")}, "accuracy budget"),
         ({"precision": "int8-static"}, "--calibration"),
         ({"backends": ("coreml",)}, "coreml"),
         ({"target": "linux-x86-64"}, "linux-x86_64"),
@@ -288,6 +289,13 @@ def test_texts_without_words_are_refused(model: Path, digits: Path, tmp_path: Pa
     manifest = tmp_path / "eval.jsonl"
     manifest.write_text(json.dumps({"audio_filepath": str(clip), "text": " "}) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="no words"):
+        pipeline.optimize(config_of(model, tmp_path / "bundle", "linux-x86_64", eval_manifest=manifest))
+
+
+def test_a_manifest_that_names_missing_files_is_refused(model: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "eval.jsonl"
+    manifest.write_text('{"audio_filepath": "gone.wav", "text": "one"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"gone\.wav.*1 of 1"):
         pipeline.optimize(config_of(model, tmp_path / "bundle", "linux-x86_64", eval_manifest=manifest))
 
 

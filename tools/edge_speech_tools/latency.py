@@ -37,7 +37,7 @@ def measure_latency(
     recordings: Sequence[Recording],
     progress: Progress,
 ) -> dict[str, dict[str, Any]]:
-    """Bench results by `backend/precision`, on one thread; each figure is the median of its rounds, of misses the worst.
+    """Bench results by `backend/precision`, on one thread; a figure is the median of the rounds.
 
     Peak memory is not among them: the artifacts share this process, `edge-speech bench` gives each its own.
     """

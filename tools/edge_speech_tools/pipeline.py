@@ -35,7 +35,7 @@ from edge_speech_tools.plan import OptimizeConfig, Plan, make_plan
 from edge_speech_tools.progress import Progress
 from edge_speech_tools.quality import Score, require_words
 from edge_speech_tools.recordings import RecordingSet, at_rate, features_of
-from edge_speech_tools.reference import TorchEncoder
+from edge_speech_tools.reference import TorchEncoder, single_thread
 from edge_speech_tools.report import Inputs
 
 
@@ -112,7 +112,7 @@ def optimize(config: OptimizeConfig) -> OptimizeResult:
     job = _load(config, target, plan)
     try:
         with bundle.new_bundle(config.output, config.force) as folder:
-            with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+            with tempfile.TemporaryDirectory(dir=folder.parent) as work, single_thread():
                 content = _run(job, passes, Path(work), folder)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -122,7 +122,7 @@ def optimize(config: OptimizeConfig) -> OptimizeResult:
 
 
 def _load(config: OptimizeConfig, target: Target, plan: Plan) -> Job:
-    if config.accuracy_budget < 0:
+    if not config.accuracy_budget >= 0:
         raise InputError(
             f"the accuracy budget is {config.accuracy_budget:g}; it must be 0 or more points of WER"
         )

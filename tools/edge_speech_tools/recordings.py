@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
+from edge_speech.errors import InputError
 from edge_speech.features import FbankConfig, OnlineFbank, Resampler
 from edge_speech.manifest import Utterance, read_manifest
 
@@ -34,8 +35,15 @@ class RecordingSet:
 
 
 def from_manifest(path: Path, need_text: bool = True) -> RecordingSet:
-    """The recordings of a data manifest. Raises InputError."""
-    return RecordingSet(path.name, tuple(_recording(u) for u in read_manifest(path, need_text)))
+    """The recordings of a data manifest, all of them there. Raises InputError."""
+    utterances = read_manifest(path, need_text)
+    missing = [u.audio_path for u in utterances if not u.audio_path.is_file()]
+    if missing:
+        raise InputError(
+            f"{path} names {missing[0]}, which is no file ({len(missing)} of {len(utterances)} are missing); "
+            "paths are relative to the manifest"
+        )
+    return RecordingSet(path.name, tuple(_recording(u) for u in utterances))
 
 
 def _recording(utterance: Utterance) -> Recording:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from edge_speech.encoder import FloatArray, StreamingSpec
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """PyTorch on one thread: a step is too small to share, threads that wait for each other cost more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def _quality(inputs: Inputs, measured: Measured) -> dict[str, Any] | None:
         "utterances": len(reference.words),
         "words": int(reference.words.sum()),
         "accuracy_budget": inputs.config.accuracy_budget,
-        "wer_pytorch": reference.wer,
+        "wer_pytorch": round(reference.wer, 3),
         "wer_pytorch_ci95": wer_ci95(reference),
         "artifacts": [_score(r, measured) for r in measured.results if r.key in measured.scores],
     }
@@ -144,9 +144,9 @@ def _score(result: PassResult, measured: Measured) -> dict[str, Any]:
     return {
         "backend": result.backend,
         "precision": result.precision,
-        "wer": own.wer,
+        "wer": round(own.wer, 3),
         "wer_ci95": wer_ci95(own),
-        "wer_added": own.wer - reference.wer,
+        "wer_added": round(own.wer - reference.wer, 3),
         "wer_added_ci95": difference_ci95(own, reference),
     }
 

@@ -34,10 +34,18 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     try:
         with quiet():
             quantized = quantize_dynamic(source.model, layer_configs(source))  # type: ignore[no-untyped-call]
+        _use_full_range(quantized)
         save_lite(quantized, example_inputs(source), path)
     finally:
         torch.backends.quantized.engine = before
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
+
+
+def _use_full_range(model: torch.nn.Module) -> None:
+    """Linear layers of version 4 ask for a reduced range, which qnnpack warns about and does not have."""
+    for layer in model.modules():
+        if isinstance(layer, torch.ao.nn.quantized.dynamic.Linear):
+            layer.version = 3
 
 
 def layer_configs(source: Source) -> dict[str, Any]:
