@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import struct
 import tempfile
 import weakref
 import zipfile
@@ -13,7 +15,8 @@ from edge_speech.bundle_manifest import is_safe_name
 from edge_speech.errors import InputError
 
 _MEMBERS_LIMIT = 4096
-_UNREADABLE = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, FileExistsError, NotADirectoryError)
+# What zipfile raises on damaged archives: more than BadZipFile, and EINVAL when an offset points nowhere.
+_DAMAGE = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, FileExistsError, NotADirectoryError)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -54,10 +57,15 @@ def unpack(path: Path) -> Unpacked:
                     shutil.copyfileobj(source, sink, 1 << 20)
     except BaseException as error:
         folder.remove()
-        if isinstance(error, InputError) or not isinstance(error, _UNREADABLE):
+        if isinstance(error, InputError) or not _is_damage(error):
             raise
         raise InputError(f"{path}: not a packed bundle ({error}); make one with `edge-speech pack`") from None
     return folder
+
+
+def _is_damage(error: BaseException) -> bool:
+    pointless = isinstance(error, OSError) and error.errno == errno.EINVAL
+    return pointless or isinstance(error, (*_DAMAGE, struct.error))
 
 
 def _store(archive: zipfile.ZipFile, source: Path, name: str) -> None:

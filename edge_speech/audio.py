@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from edge_speech.errors import InputError
 
 LOWEST_RATE, HIGHEST_RATE = 4000, 192_000
 
+_BLOCK = 1 << 18
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what programs write that stream a WAV
 
@@ -111,7 +113,7 @@ def _read_with_soundfile(path: Path) -> tuple[FloatArray, int]:
     try:
         with soundfile.SoundFile(str(path)) as file:
             check_mono(file.channels, str(path))
-            samples: FloatArray = file.read(dtype="float32")
+            samples = _read_blocks(file)
             frames, sample_rate = file.frames, int(file.samplerate)
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].strip(" .")
@@ -119,6 +121,14 @@ def _read_with_soundfile(path: Path) -> tuple[FloatArray, int]:
     if len(samples) < frames:
         raise InputError(f"{path}: cut off, {len(samples)} of {frames} samples; copy the file again")
     return samples, sample_rate
+
+
+def _read_blocks(file: Any) -> FloatArray:
+    """All samples, block by block: a header may claim more than memory holds."""
+    blocks = [np.zeros(0, np.float32)]
+    while len(block := file.read(_BLOCK, dtype="float32")):
+        blocks.append(block)
+    return np.concatenate(blocks)
 
 
 # -- WAV: https://www.mmsp.ece.mcgill.ca/Documents/AudioFormats/WAVE/WAVE.html ---------------------------

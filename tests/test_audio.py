@@ -99,6 +99,16 @@ def test_cut_off_flac(tmp_path: Path) -> None:
         read_audio(tmp_path / "a.flac")
 
 
+def test_a_flac_header_that_claims_a_terabyte(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", speech_like(0.2), 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] |= 0x0F  # the upper bits of STREAMINFO's number of samples
+    content[22:26] = b"\xff" * 4
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(InputError, match=r"cut off|not readable"):
+        read_audio(tmp_path / "a.flac")
+
+
 def test_what_is_not_mono_finite_or_in_range(tmp_path: Path) -> None:
     for name, match in [("gone.wav", "No such file"), (".", "directory")]:
         with pytest.raises(InputError, match=match):
