@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -46,6 +47,12 @@ def write_model(path: Path) -> Path:
     )
     save_model(path, loaded)
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    with reference.single_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

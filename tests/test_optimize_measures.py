@@ -69,7 +69,7 @@ def test_a_missing_row_is_no_parity() -> None:
         compare([decoded("a", [[-1, -2], [-3, -1]])], [decoded("a", [[-1, -2]])])
 
 
-@pytest.mark.parametrize(("max_abs", "text"), [(2e-3, 1.0), (1e-6, 0.9), (float("nan"), 1.0)])
+@pytest.mark.parametrize(("max_abs", "text"), [(3e-3, 1.0), (1e-6, 0.9), (float("nan"), 1.0)])
 def test_fp32_gate(max_abs: float, text: float) -> None:
     check_fp32("x/fp32", Parity(1e-5, 1e-6, 1.0, 1.0, 1, 10))
     with pytest.raises(CheckFailed, match="x/fp32 differs"):

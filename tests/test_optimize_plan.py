@@ -131,6 +131,12 @@ def test_one_artifact_per_backend_in_order() -> None:
     assert choose([planned, FP32, INT8], SPEED).kept == ("trt/fp16", "ort/int8")
 
 
+def test_a_precision_that_was_asked_for_is_reported_beside_fp32() -> None:
+    choice = choose([replace(INT8, latency_ms=1.5)], replace(SPEED, precision="int8"), [FP32])
+    assert choice.kept == ("ort/int8",)
+    assert choice.reasons[-1].endswith("1000 bytes against 4000, 1.500 ms per chunk against 1.000 ms.")
+
+
 def test_the_accuracy_gate() -> None:
     asked = replace(SPEED, precision="int8")
     with pytest.raises(CheckFailed, match=r"\+2\.00 points"):

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_speech.errors import CheckFailed
+from edge_speech.verification import LOWEST_AGREEMENT
 from edge_speech_tools.plan import AUTO, REFERENCE
 
 # Two medians of one run closer than this are no difference.
 LATENCY_MARGIN = 0.05
 # Below this share of frames with the same best token an artifact is another model, whatever its WER.
-MIN_AGREEMENT = 0.9
+MIN_AGREEMENT = LOWEST_AGREEMENT
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ class Choice:
     reasons: tuple[str, ...]
 
 
-def choose(candidates: Sequence[Candidate], rules: Rules) -> Choice:
-    """One artifact per backend, in the order the candidates come. Raises CheckFailed when none is left."""
+def choose(candidates: Sequence[Candidate], rules: Rules, references: Sequence[Candidate] = ()) -> Choice:
+    """One artifact per backend, in the order the candidates come. Raises CheckFailed when none is left.
+
+    `references` were measured for comparison only.
+    """
     kept: list[str] = []
     reasons: list[str] = []
     for backend in dict.fromkeys(c.backend for c in candidates):
@@ -54,6 +58,7 @@ def choose(candidates: Sequence[Candidate], rules: Rules) -> Choice:
         if fit:
             best = _best(fit, rules, reasons)
             kept.append(best.key)
+            reasons += [_beside(best, r) for r in references if r.backend == backend]
     if not kept:
         raise CheckFailed(f"no artifact passed, the bundle was not written: {' '.join(reasons)}")
     return Choice(tuple(kept), tuple(reasons))
@@ -109,3 +114,10 @@ def _merit(best: Candidate, rules: Rules) -> str:
     if best.wer_added is None:
         return f"{asked}; accuracy not measured, no --eval was given"
     return f"{asked}; WER {best.wer_added:+.2f} points against PyTorch, budget {rules.accuracy_budget:g}"
+
+
+def _beside(best: Candidate, reference: Candidate) -> str:
+    size = f"{best.key} beside {reference.key}: {best.bytes} bytes against {reference.bytes}"
+    if best.latency_ms is None or reference.latency_ms is None:
+        return f"{size}."
+    return f"{size}, {best.latency_ms:.3f} ms per chunk against {reference.latency_ms:.3f} ms."

@@ -31,7 +31,7 @@ from edge_speech_tools.decoding import Line
 from edge_speech_tools.evaluation import PYTORCH, Measured, measure_parity, measure_quality
 from edge_speech_tools.latency import measure_latency
 from edge_speech_tools.passes import Pass, PassResult, Source, load_passes
-from edge_speech_tools.plan import OptimizeConfig, Plan, make_plan
+from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, Plan, make_plan
 from edge_speech_tools.progress import Progress
 from edge_speech_tools.quality import Score, require_words
 from edge_speech_tools.recordings import RecordingSet, at_rate, features_of
@@ -201,7 +201,9 @@ def _choose(job: Job, passes: Mapping[str, Pass], measured: Measured) -> Choice:
     order = [f"{passes[name].BACKEND}/{passes[name].PRECISION}" for name in job.plan.candidates]
     by_key = {result.key: result for result in measured.results}
     rules = Rules(config.precision, job.target.prefer, config.accuracy_budget, _is_target(job.target))
-    return choose([_candidate(by_key[key], measured) for key in order], rules)
+    beside = [r for r in measured.results if r.key not in order and r.precision == REFERENCE]
+    references = [_candidate(r, measured) for r in beside if config.precision != AUTO]
+    return choose([_candidate(by_key[key], measured) for key in order], rules, references)
 
 
 def _candidate(result: PassResult, measured: Measured) -> Candidate:
