@@ -1,0 +1,86 @@
+"""The law of the device line, for every architecture and every engine: waveform in pieces → C++ stream →
+artifact gives the log_probs of the parallel forward that training uses, and every cutting the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_speech import backends
+from edge_speech.encoder import FloatArray
+from edge_speech.features import FbankConfig, OnlineFbank
+from edge_speech.recognizer import Recognizer
+from edge_speech.training import models
+from edge_speech_tools.passes import Source, load_passes
+from edge_speech_tools.reference import TorchEncoder
+from tiny import speech_like
+
+TOKENS = ["<blk>", *(f"▁{word}" for word in "zero one two three four five six seven eight nine".split())]
+FRONTEND = FbankConfig(num_mel_bins=40)
+# Passes whose engine this package has; the others (TensorRT) run on their device.
+RUNNABLE = {name: one for name, one in load_passes().items() if one.BACKEND in backends.available()}
+# Largest difference of log_probs over the recording: rounding, half precision, eight bits.
+TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2, "int8-dynamic": 0.5, "int8-static": 0.5}
+# Ends inside a chunk, on one, and before the first.
+LENGTHS = [16000 * 3 + 77, 2560 * 10, 900]
+
+
+@pytest.fixture(scope="module", params=models.available())
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    torch.manual_seed(1)
+    config = {"size": "small", "num_features": FRONTEND.num_mel_bins, "vocab_size": len(TOKENS)}
+    model = models.build(request.param, config).eval()
+    calibration = (features(speech_like(4, seed=5)),)
+    return Source(model, model.spec, tmp_path_factory.mktemp(request.param), calibration)
+
+
+def features(waveform: FloatArray) -> FloatArray:
+    fbank = OnlineFbank(FRONTEND)
+    fbank.accept_waveform(waveform, 16000)
+    fbank.input_finished()
+    return fbank.read()
+
+
+def stream_log_probs(recognizer: Recognizer, waveform: FloatArray, cuts: list[int]) -> FloatArray:
+    stream = recognizer.create_stream(keep_log_probs=True)
+    for piece in np.split(waveform, cuts):
+        stream.accept_waveform(piece, 16000)
+    stream.input_finished()
+    return stream.log_probs()
+
+
+def check(recognizer: Recognizer, source: Source, tolerance: float) -> None:
+    for length in LENGTHS:
+        waveform = speech_like(4, seed=3)[:length]
+        with torch.inference_mode():
+            expected = source.model.parallel(torch.from_numpy(features(waveform))[None])[0].numpy()
+        whole = stream_log_probs(recognizer, waveform, [])
+        np.testing.assert_allclose(whole, expected, rtol=0, atol=tolerance)
+        for seed in range(3):
+            cuts = np.sort(np.random.default_rng(seed).integers(0, length, 40))
+            assert stream_log_probs(recognizer, waveform, list(cuts)).tobytes() == whole.tobytes()
+
+
+def test_pytorch(source: Source) -> None:
+    check(Recognizer(TorchEncoder(source.model, source.spec), FRONTEND, TOKENS), source, TOLERANCE["fp32"])
+
+
+def make(name: str, source: Source) -> Path:
+    """The file a pass makes, after the passes it needs."""
+    for needed in RUNNABLE[name].NEEDS:
+        make(needed, source)
+    return RUNNABLE[name].run(source).path
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_every_artifact(source: Source, name: str) -> None:
+    one = RUNNABLE[name]
+    encoder = backends.load_encoder(one.BACKEND, make(name, source), source.spec)
+    check(Recognizer(encoder, FRONTEND, TOKENS), source, TOLERANCE[one.PRECISION])
+
+
+def test_every_engine_is_tried() -> None:
+    assert {one.BACKEND for one in RUNNABLE.values()} == set(backends.available())
