@@ -99,6 +99,13 @@ def test_lower_precision_is_smaller(name: str, built: dict[str, PassResult]) -> 
         assert result.path.stat().st_size < 0.9 * fp32.path.stat().st_size
 
 
+@pytest.mark.parametrize("name", sorted(PASSES))
+def test_artifact_names_no_path_of_the_machine_that_made_it(name: str, built: dict[str, PassResult]) -> None:
+    content = built[name].path.read_bytes()
+    for path in (Path(__file__).parent.parent, Path(torch.__file__).parent, built[name].path.parent):
+        assert str(path).encode() not in content
+
+
 def test_int8_graphs_compute_in_int8(built: dict[str, PassResult]) -> None:
     dynamic = {node.op_type for node in onnx.load(built["int8_dynamic"].path).graph.node}
     static = {node.op_type for node in onnx.load(built["int8_static"].path).graph.node}

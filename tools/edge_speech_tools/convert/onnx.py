@@ -47,6 +47,7 @@ def run(source: Source, config: Config = Config()) -> PassResult:
             external_data=False,
             verbose=False,
         )
+    strip_notes(path)
     check_graph(path, source.spec)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
 
@@ -54,6 +55,24 @@ def run(source: Source, config: Config = Config()) -> PassResult:
 def example_features(spec: StreamingSpec) -> torch.Tensor:
     """Features (1, window, F) to trace with: seeded noise, so that nothing folds to a constant."""
     return torch.randn(1, spec.window_frames, spec.num_features, generator=torch.Generator().manual_seed(0))
+
+
+def strip_notes(path: Path) -> None:
+    """Drop what the exporter noted for its own debugging: the stack traces hold paths of this machine."""
+    model = onnx.load(path)
+    graph = model.graph
+    for noted in [
+        model,
+        graph,
+        *graph.node,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+    ]:
+        noted.ClearField("metadata_props")
+        noted.ClearField("doc_string")
+    onnx.save(model, path)
 
 
 def check_graph(path: Path, spec: StreamingSpec) -> None:

@@ -51,7 +51,8 @@ def save_lite(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Pa
         traced = torch.jit.trace(model, inputs)  # type: ignore[no-untyped-call]
         frozen = torch.jit.freeze(traced.eval())
     try:
-        frozen._save_for_lite_interpreter(str(path))
+        with quiet():
+            frozen._save_for_lite_interpreter(str(path))
     except RuntimeError as error:  # torch's writer reports a full disk this way
         raise OSError(f"cannot write {path.name}: {str(error).splitlines()[0]}") from error
 
@@ -59,7 +60,8 @@ def save_lite(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Pa
 def compare_steps(model: torch.nn.Module, path: Path, spec: StreamingSpec) -> float:
     """Largest absolute difference over all outputs of two steps, the state carried: the first step's
     state is all zeros, so only the second shows that the state is read."""
-    loaded = _load_for_lite_interpreter(str(path))  # type: ignore[no-untyped-call]
+    with quiet():
+        loaded = _load_for_lite_interpreter(str(path))  # type: ignore[no-untyped-call]
     features = example_features(spec)
     want_state = got_state = tuple(model.initial_state(1))  # type: ignore[operator]
     worst = 0.0
