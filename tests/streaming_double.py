@@ -22,6 +22,7 @@ class StreamingDouble(nn.Module):
         self.convolution = nn.Conv1d(DIM, DIM, kernel_size=3)
         self.norm = nn.LayerNorm(DIM)
         self.query, self.key_value = nn.Linear(DIM, DIM), nn.Linear(DIM, 2 * DIM)
+        self.wide, self.narrow = nn.Linear(DIM, 8 * DIM), nn.Linear(8 * DIM, DIM)
         self.output = nn.Linear(DIM, vocab)
         self.vocab = vocab
 
@@ -52,6 +53,7 @@ class StreamingDouble(nn.Module):
         position = torch.arange(LEFT + rows, device=x.device)
         unseen = (position + frames_seen[:, None] < LEFT)[:, None, :]
         x = x + torch.softmax(scores.masked_fill(unseen, -1e4), dim=-1) @ values
+        x = x + self.narrow(torch.relu(self.wide(x)))
         log_probs = torch.log_softmax(4.0 * self.output(x), dim=-1)
         return log_probs, joined[:, :, -2:], keys[:, -LEFT:], values[:, -LEFT:], frames_seen + rows
 

@@ -18,6 +18,7 @@ from edge_speech.errors import CheckFailed, InputError
 from edge_speech_tools.contract import check_contract
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert import tensorrt, torchscript_mobile
+from edge_speech_tools.onnx_graph import unsuited_nodes
 from edge_speech_tools.passes import PassResult, Source, load_passes
 from edge_speech_tools.streaming import windows
 from streaming_double import StreamingDouble, streaming_double
@@ -235,3 +236,29 @@ def test_contract_violations_are_one_line(case: str) -> None:
 def test_checkpoint_and_model_must_agree(tokens: int, bins: int, named: str) -> None:
     with pytest.raises(InputError, match=named):
         check_contract(streaming_double(), tokens, bins)
+
+
+def test_first_and_last_layer_and_attention_products_stay_fp32(built: dict[str, PassResult]) -> None:
+    graph = onnx.load(built["onnx"].path).graph
+    products = [node.name for node in graph.node if node.op_type == "MatMul"]
+    left = unsuited_nodes(built["onnx"].path, ("MatMul", "Gemm", "Conv"))
+    layers = {name: layer_of(graph, name) for name in products}
+    assert sorted(map(str, layers.values())) == [
+        "None",
+        "None",
+        "embed",
+        "inner",
+        "inner",
+        "inner",
+        "inner",
+        "output",
+    ]
+    assert set(left) == {name for name, layer in layers.items() if layer in ("embed", "output", None)}
+
+
+def layer_of(graph: onnx.GraphProto, name: str) -> str | None:
+    """Which Linear of the double a MatMul belongs to, by the shape of its weight; None without one."""
+    node = next(n for n in graph.node if n.name == name)
+    shapes = [tuple(t.dims) for t in graph.initializer if t.name in node.input]
+    ends = {(640, 32): "embed", (32, 12): "output"}
+    return ends.get(shapes[0], "inner") if shapes else None

@@ -5,49 +5,51 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import onnx
 
-_PASS_THROUGH = (
-    "Add",
-    "Reshape",
-    "Transpose",
-    "Mul",
-    "Squeeze",
-    "Unsqueeze",
-    "Identity",
-    "LogSoftmax",
-    "Cast",
-)
+_ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Clip", "Cast", "LogSoftmax")
+_SHAPING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Concat", "Slice")
 
 
 def unsuited_nodes(path: Path, op_types: tuple[str, ...]) -> list[str]:
-    """Names of `op_types` nodes to leave in fp32: products of two activations, and the output layer.
+    """Names of the `op_types` nodes to leave in fp32.
 
-    Attention scores have no weights to shrink, and the output layer's error goes straight into log_probs.
+    Products of two activations have no weights to shrink. The first layer reads features, a range of 30 nats
+    that eight bits resolve badly, and the last one's error goes straight into log_probs; both are small.
     """
     graph = onnx.load(path).graph
     weights = {tensor.name for tensor in graph.initializer}
     weights |= {name for node in graph.node if node.op_type == "Constant" for name in node.output}
-    candidates = [node for node in graph.node if node.op_type in op_types]
-    loose = {node.name for node in candidates if not weights.intersection(node.input)}
-    return sorted(loose | _output_layer(graph, op_types))
+    loose = {n.name for n in graph.node if n.op_type in op_types and not weights.intersection(n.input)}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    writers = {name: [node] for node in graph.node for name in node.output}
+    first = _nearest("features", readers, op_types, lambda node: node.output)
+    last = _nearest("log_probs", writers, op_types, lambda node: node.input)
+    return sorted(loose | first | last)
 
 
-def _output_layer(graph: onnx.GraphProto, op_types: tuple[str, ...]) -> set[str]:
-    """The nearest `op_types` node before log_probs, through element-wise and shape nodes only."""
-    producer = {name: node for node in graph.node for name in node.output}
-    pending, found = ["log_probs"], set()
+def _nearest(
+    value: str,
+    neighbours: Mapping[str, list[onnx.NodeProto]],
+    op_types: tuple[str, ...],
+    onwards: Callable[[onnx.NodeProto], Iterable[str]],
+) -> set[str]:
+    """The `op_types` nodes reached from `value` through element-wise and shape nodes only."""
+    pending, seen, found = [value], {value}, set()
     while pending:
-        node = producer.get(pending.pop())
-        if node is None:
-            continue
-        if node.op_type in op_types:
-            found.add(node.name)
-        elif node.op_type in _PASS_THROUGH:
-            pending.extend(node.input)
+        for node in neighbours.get(pending.pop(), []):
+            if node.op_type in op_types:
+                found.add(node.name)
+            elif node.op_type in _ELEMENTWISE + _SHAPING:
+                fresh = set(onwards(node)) - seen
+                seen |= fresh
+                pending.extend(fresh)
     return found
 
 
