@@ -176,6 +176,23 @@ def test_a_dropped_state_is_caught(model_class: type[StreamingDouble], named: st
         streaming_onnx.run(Source(model, model.spec, tmp_path))
 
 
+class Branches(StreamingDouble):
+    """Decides by the values of its input, which no static graph can do."""
+
+    def forward(self, features: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return super().forward(features if features.sum() > 0 else -features, *state)
+
+
+def test_a_model_that_cannot_be_exported_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = Branches().eval()
+    with pytest.raises(InputError, match="cannot be exported") as error:
+        streaming_onnx.run(Source(model, model.spec, tmp_path))
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_lite_interpreter_difference_is_caught(tmp_path: Path) -> None:
     path = tmp_path / "other.ptl"
     other, model = streaming_double(seed=1), streaming_double(seed=2)

@@ -10,7 +10,7 @@ import onnx
 import torch
 
 from edge_speech.encoder import StreamingSpec
-from edge_speech.errors import CheckFailed
+from edge_speech.errors import CheckFailed, InputError
 from edge_speech_tools.onnx_graph import quiet
 from edge_speech_tools.passes import PassResult, Source
 
@@ -31,8 +31,23 @@ class Config:
 
 
 def run(source: Source, config: Config = Config()) -> PassResult:
-    """Export the model, check the graph against its spec. Raises CheckFailed."""
+    """Export the model, check the graph against its spec. Raises InputError or CheckFailed."""
     path = source.directory / FILE_NAME
+    try:
+        export(source, path, config)
+    except torch.onnx.OnnxExporterError as error:
+        cause = error.__cause__ or error
+        reason = f"{type(cause).__name__}: {str(cause).splitlines()[0]}"
+        raise InputError(
+            f"the model cannot be exported to ONNX ({reason}); its forward must be free of branches on data"
+        ) from error
+    strip_notes(path)
+    check_graph(path, source.spec)
+    return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
+
+
+def export(source: Source, path: Path, config: Config) -> None:
+    """Write the graph of one step as the exporter gives it."""
     inputs = (example_features(source.spec), *source.model.initial_state(1))  # type: ignore[operator]
     names = [s.name for s in source.spec.state]
     with quiet(), torch.inference_mode():
@@ -47,9 +62,6 @@ def run(source: Source, config: Config = Config()) -> PassResult:
             external_data=False,
             verbose=False,
         )
-    strip_notes(path)
-    check_graph(path, source.spec)
-    return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
 
 
 def example_features(spec: StreamingSpec) -> torch.Tensor:

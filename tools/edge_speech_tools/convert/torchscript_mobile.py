@@ -46,15 +46,15 @@ def example_inputs(source: Source) -> tuple[torch.Tensor, ...]:
 
 
 def save_lite(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:
-    """Trace one step, freeze it, save it for the lite interpreter. Raises OSError on a full disk."""
+    """Trace one step, freeze it, save it for the lite interpreter. Raises OSError on a full disk.
+
+    The file is written here, from memory: torch's own writer ends the process when the disk is full.
+    """
     with quiet(), torch.no_grad():
         traced = torch.jit.trace(model, inputs)  # type: ignore[no-untyped-call]
         frozen = torch.jit.freeze(traced.eval())
-    try:
-        with quiet():
-            frozen._save_for_lite_interpreter(str(path))
-    except RuntimeError as error:  # torch's writer reports a full disk this way
-        raise OSError(f"cannot write {path.name}: {str(error).splitlines()[0]}") from error
+        content = frozen._save_to_buffer_for_lite_interpreter()
+    path.write_bytes(content)
 
 
 def compare_steps(model: torch.nn.Module, path: Path, spec: StreamingSpec) -> float:
