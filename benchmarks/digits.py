@@ -4,8 +4,8 @@
     python benchmarks/digits.py build/demo strings.jsonl dev.jsonl -o benchmarks/results/digits.json
 
 Manifests are scored on their utterances that hold digit words only. `same_text` counts the utterances whose
-text in pieces of 20, 100 and 160 ms equals that of the whole file. `startup_s` is a fresh process that imports
-edge_speech and loads the bundle, the median of several.
+text in pieces of 20, 100 and 160 ms equals that of the whole file. `startup_s` is a fresh process that
+imports edge_speech and loads the bundle, the median of several.
 """
 
 from __future__ import annotations

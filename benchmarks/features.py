@@ -24,7 +24,6 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import oracles
-
 from edge_speech.features import FbankConfig, FloatArray, OnlineFbank
 
 CONFIG = FbankConfig()

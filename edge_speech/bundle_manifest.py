@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,6 +92,8 @@ def parse_manifest(data: object, where: str) -> Manifest:
     )
     _check_decoder(table.table("decoder"), manifest.encoder.vocab_size)
     _check_names(manifest, where)
+    if table.text("sha256") != digest(table.data):
+        raise InputError(f"{where}: its contents are not those of its 'sha256'; copy the whole bundle again")
     return manifest
 
 
@@ -181,4 +186,12 @@ def as_json(manifest: Manifest) -> dict[str, Any]:
     for artifact in data["artifacts"]:
         if artifact["command"] is None:
             del artifact["command"]
+    data["sha256"] = digest(data)
     return data
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's document without its key `sha256`, as JSON with sorted keys and no spaces."""
+    rest = {key: value for key, value in document.items() if key != "sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

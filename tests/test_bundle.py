@@ -20,18 +20,12 @@ from edge_speech.archive import pack
 from edge_speech.bundle import MANIFEST, new_bundle, read_bundle, verify_bundle
 from edge_speech.errors import InputError
 from edge_speech.recognizer import Recognizer
-from tiny import SPEC, TOKENS, write_bundle
+from tiny import SPEC, TOKENS, edit, write_bundle, write_sealed
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "bundle")
-
-
-def edit(bundle: Path, change) -> None:
-    data = json.loads((bundle / MANIFEST).read_text())
-    change(data)
-    (bundle / MANIFEST).write_text(json.dumps(data))
 
 
 def refused(path: Path, match: str) -> None:
@@ -45,6 +39,12 @@ def test_round_trip(bundle: Path) -> None:
     assert list(read.tokens) == TOKENS
     assert read.manifest.encoder == SPEC
     assert read.manifest.artifacts[0].backend == "onnxruntime"
+
+
+def test_a_changed_manifest_is_refused(bundle: Path) -> None:
+    text = (bundle / MANIFEST).read_text()
+    (bundle / MANIFEST).write_text(text.replace('"target": "', '"target": "x', 1))
+    refused(bundle, "not those of its 'sha256'")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_any_value_anywhere_is_read_or_refused(tmp_path_factory, data: st.DataOb
             break
         node = child
     node[key] = data.draw(any_json())
-    (bundle / MANIFEST).write_text(json.dumps(document))
+    write_sealed(bundle, document)
     with contextlib.suppress(InputError):
         Recognizer.load(bundle).create_stream()
     out, err = io.StringIO(), io.StringIO()

@@ -16,8 +16,8 @@ import pytest
 from edge_speech import cli
 from edge_speech.bundle import GOLDEN_LOG_PROBS, describe_file, read_bundle
 from edge_speech.recognizer import Recognizer
-from test_errors import edit, run
-from tiny import SPEC, TOKENS, speech_like, write_bundle, write_wav
+from test_errors import run
+from tiny import SPEC, TOKENS, edit, speech_like, write_bundle, write_wav
 
 INTS = (speech_like(2) * 32767).astype(np.int16)
 

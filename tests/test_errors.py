@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from edge_speech.bundle import MANIFEST
-from tiny import speech_like, write_bundle, write_wav
+from tiny import edit, speech_like, write_bundle, write_wav
 
 INTS = (speech_like(0.3) * 32767).astype(np.int16)
 
@@ -83,12 +83,6 @@ def test_every_rate_from_8_to_96_khz_is_taken(work: Path, sample_rate: int) -> N
     done = run(work, "transcribe", "bundle", "a.wav", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["audio_s"] == 1.0
-
-
-def edit(bundle: Path, change: Callable[[dict], object]) -> None:
-    data = json.loads((bundle / MANIFEST).read_text())
-    change(data)
-    (bundle / MANIFEST).write_text(json.dumps(data))
 
 
 def change_byte(path: Path) -> None:

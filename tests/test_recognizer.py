@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import numpy as np
 import pytest
 
 from edge_speech import backends
-from edge_speech.bundle import MANIFEST, read_bundle, sha256_of
+from edge_speech.bundle import read_bundle, sha256_of
 from edge_speech.errors import InputError
 from edge_speech.features import frontend_from_dict
 from edge_speech.recognizer import Recognizer, choose_artifact
-from tiny import FRONTEND, SPEC, TOKENS, TinyEncoder, speech_like, write_bundle, write_onnx, write_wav
+from tiny import FRONTEND, SPEC, TOKENS, TinyEncoder, edit, speech_like, write_bundle, write_onnx, write_wav
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +122,7 @@ def test_wrong_shape_and_not_a_model(tmp_path: Path) -> None:
 
 
 def edited(bundle: Path, **changes: object) -> Path:
-    data = json.loads((bundle / MANIFEST).read_text())
-    data["artifacts"][0].update(changes)
-    (bundle / MANIFEST).write_text(json.dumps(data))
+    edit(bundle, lambda data: data["artifacts"][0].update(changes))
     return bundle
 
 

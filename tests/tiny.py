@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import wave
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from edge_speech.bundle import (
     GOLDEN_LOG_PROBS,
     GOLDEN_TEXT,
     GOLDEN_WAVEFORM,
+    MANIFEST,
     FileEntry,
     Manifest,
     describe_artifact,
@@ -22,6 +25,7 @@ from edge_speech.bundle import (
     write_manifest,
     write_tokens,
 )
+from edge_speech.bundle_manifest import digest
 from edge_speech.encoder import FloatArray, StreamingSpec, TensorSpec
 from edge_speech.features import OnlineFbank, frontend_from_dict
 from edge_speech.recognizer import Recognizer
@@ -169,3 +173,15 @@ def write_wav(
         file.setframerate(sample_rate)
         file.writeframes(samples.astype("<i2").tobytes())
     return path
+
+
+def edit(bundle: Path, change: Callable[[dict], object]) -> None:
+    """Change a bundle's manifest as its maker could have: with the hash that belongs to it."""
+    document = json.loads((bundle / MANIFEST).read_text())
+    change(document)
+    write_sealed(bundle, document)
+
+
+def write_sealed(bundle: Path, document: dict) -> None:
+    """Write manifest.json with its own hash."""
+    (bundle / MANIFEST).write_text(json.dumps({**document, "sha256": digest(document)}))
