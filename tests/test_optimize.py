@@ -149,7 +149,7 @@ def test_report_has_its_keys_and_measured_figures(linux: tuple[Path, dict[str, A
     assert (quality["utterances"], quality["words"] > 0) == (5, True)
     for entry in quality["artifacts"]:
         assert entry["wer_ci95"][0] <= entry["wer"] <= entry["wer_ci95"][1]
-    assert len(report["decision"]) == 3
+    assert len(report["decision"]) == 4
 
 
 def test_the_kept_artifact_is_the_fastest_that_was_measured(linux: tuple[Path, dict[str, Any]]) -> None:

@@ -91,7 +91,7 @@ def test_the_plan_is_text_and_data() -> None:
     assert len(plan.as_text().splitlines()) == len(actions) + len(plan.left_out)
 
 
-SPEED = Rules("auto", "speed", accuracy_budget=0.5, measures_device=True)
+SPEED = Rules("auto", "speed", accuracy_budget=0.5, measures_device=True, latency_budget_ms=50)
 FP32 = Candidate("ort/fp32", "ort", "fp32", bytes=4000, argmax_agreement=1.0, wer_added=0.0, latency_ms=1.0)
 INT8 = Candidate("ort/int8", "ort", "int8", bytes=1000, argmax_agreement=0.99, wer_added=0.2, latency_ms=0.8)
 
@@ -135,6 +135,20 @@ def test_a_precision_that_was_asked_for_is_reported_beside_fp32() -> None:
     choice = choose([replace(INT8, latency_ms=1.5)], replace(SPEED, precision="int8"), [FP32])
     assert choice.kept == ("ort/int8",)
     assert choice.reasons[-1].endswith("1000 bytes against 4000, 1.500 ms per chunk against 1.000 ms.")
+
+
+@pytest.mark.parametrize(
+    ("p99_ms", "on_device", "said"),
+    [
+        (12.0, True, "is inside the target's budget of 50 ms: 99 % of the chunks take at most 12.000 ms."),
+        (51.0, True, "is over the target's budget"),
+        (12.0, False, "measured on the host, not on the device."),
+    ],
+)
+def test_the_latency_budget_is_judged_aloud(p99_ms: float, on_device: bool, said: str) -> None:
+    rules = replace(SPEED, measures_device=on_device)
+    reasons = choose([replace(FP32, latency_p99_ms=p99_ms)], rules).reasons
+    assert said in reasons[-1]
 
 
 def test_the_accuracy_gate() -> None:

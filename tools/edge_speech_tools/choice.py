@@ -26,6 +26,7 @@ class Candidate:
     argmax_agreement: float | None
     wer_added: float | None
     latency_ms: float | None
+    latency_p99_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Rules:
     prefer: str
     accuracy_budget: float
     measures_device: bool
+    latency_budget_ms: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def choose(candidates: Sequence[Candidate], rules: Rules, references: Sequence[C
         if fit:
             best = _best(fit, rules, reasons)
             kept.append(best.key)
+            reasons += _deadline(best, rules)
             reasons += [_beside(best, r) for r in references if r.backend == backend]
     if not kept:
         raise CheckFailed(f"no artifact passed, the bundle was not written: {' '.join(reasons)}")
@@ -114,6 +117,16 @@ def _merit(best: Candidate, rules: Rules) -> str:
     if best.wer_added is None:
         return f"{asked}; accuracy not measured, no --eval was given"
     return f"{asked}; WER {best.wer_added:+.2f} points against PyTorch, budget {rules.accuracy_budget:g}"
+
+
+def _deadline(best: Candidate, rules: Rules) -> list[str]:
+    """Whether the target's latency budget holds; nothing where that was not measured."""
+    if best.latency_p99_ms is None:
+        return []
+    held = "inside" if best.latency_p99_ms <= rules.latency_budget_ms else "over"
+    where = "" if rules.measures_device else ", measured on the host, not on the device"
+    figures = f"99 % of the chunks take at most {best.latency_p99_ms:.3f} ms"
+    return [f"{best.key} is {held} the target's budget of {rules.latency_budget_ms:g} ms: {figures}{where}."]
 
 
 def _beside(best: Candidate, reference: Candidate) -> str:

@@ -56,7 +56,7 @@ def _nearest(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters and quantisers log and print their internals; a failure still raises, and that says enough."""
+    """Exporters and quantisers log and print their internals; a failure still raises, that says enough."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

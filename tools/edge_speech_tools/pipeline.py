@@ -200,7 +200,13 @@ def _choose(job: Job, passes: Mapping[str, Pass], measured: Measured) -> Choice:
     config = job.config
     order = [f"{passes[name].BACKEND}/{passes[name].PRECISION}" for name in job.plan.candidates]
     by_key = {result.key: result for result in measured.results}
-    rules = Rules(config.precision, job.target.prefer, config.accuracy_budget, _is_target(job.target))
+    rules = Rules(
+        precision=config.precision,
+        prefer=job.target.prefer,
+        accuracy_budget=config.accuracy_budget,
+        measures_device=_is_target(job.target),
+        latency_budget_ms=job.target.latency_budget_ms,
+    )
     beside = [r for r in measured.results if r.key not in order and r.precision == REFERENCE]
     references = [_candidate(r, measured) for r in beside if config.precision != AUTO]
     return choose([_candidate(by_key[key], measured) for key in order], rules, references)
@@ -217,6 +223,7 @@ def _candidate(result: PassResult, measured: Measured) -> Candidate:
         argmax_agreement=parity.argmax_agreement if parity else None,
         wer_added=score.wer - measured.scores[PYTORCH].wer if score else None,
         latency_ms=latency["chunk_latency_ms"]["p50"] if latency else None,
+        latency_p99_ms=latency["chunk_latency_ms"]["p99"] if latency else None,
     )
 
 

@@ -22,8 +22,13 @@ def describe(model: Path, command: str) -> dict[str, Any]:
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "host": host(),
         "python": platform.python_version(),
-        "tools": {name: _version(name) for name in _PACKAGES},
+        "tools": describe_tools(),
     }
+
+
+def describe_tools() -> dict[str, str | None]:
+    """Versions of the packages that make a bundle; None for one that runs from a checkout uninstalled."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def host() -> dict[str, str]:
