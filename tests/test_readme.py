@@ -26,7 +26,12 @@ def commands() -> list[str]:
 def run(arguments: list[str], folder: Path) -> str:
     path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, env=os.environ | path
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | path,
     )
     assert done.returncode == 0, f"{arguments}: {done.stderr}"
     return done.stdout
