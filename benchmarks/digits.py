@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What the digits bundle does on this machine: error rates, text in pieces, start-up, latency. Prints JSON.
+"""What digits bundles do on this machine: error rates, text in pieces, start-up, latency. Prints JSON.
 
-    python benchmarks/digits.py build/demo strings.jsonl dev.jsonl -o benchmarks/results/digits.json
+    python benchmarks/digits.py build/demo build/int8 --eval strings.jsonl --eval dev.jsonl [-o FILE]
 
 Manifests are scored on their utterances that hold digit words only. `same_text` counts the utterances whose
 text in pieces of 20, 100 and 160 ms equals that of the whole file. `startup_s` is a fresh process that
@@ -24,6 +24,7 @@ from edge_speech.bundle import Bundle, read_bundle
 from edge_speech.evaluation import evaluate
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.recognizer import Recognizer
+from edge_speech_tools.provenance import host
 
 PIECES_MS = (20, 100, 160)
 STARTUP = """
@@ -39,11 +40,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("manifests", type=Path, nargs="*")
+    parser.add_argument("bundles", metavar="BUNDLE", type=Path, nargs="+")
+    parser.add_argument("--eval", metavar="MANIFEST", type=Path, action="append", default=[])
     parser.add_argument("-o", "--output", type=Path, help="also write the JSON here")
     args = parser.parse_args()
-    text = json.dumps(measure(args.bundle, args.manifests), indent=1)
+    results = [measure(bundle, args.eval) for bundle in args.bundles]
+    text = json.dumps({"host": host(), "bundles": results}, indent=1)
     print(text)
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -55,9 +57,9 @@ def measure(path: Path, manifests: list[Path]) -> dict[str, Any]:
     bundle = read_bundle(path)
     artifacts = [a for a in bundle.manifest.artifacts if a.status == "verified"]
     return {
-        "cpu": cpu_model(),
+        "bundle": path.name,
         "startup_s": round(startup_s(path), 3),
-        "quality": {"/".join(m.parts[-2:]): quality(bundle, m) for m in manifests},
+        "quality": {m.stem: quality(bundle, m) for m in manifests},
         "bench": [bench.measure(bench.Request(str(path), a.path)).result for a in artifacts],
     }
 
@@ -106,11 +108,6 @@ def startup_s(bundle: Path, runs: int = 7) -> float:
     command = [sys.executable, "-c", STARTUP.format(bundle=str(bundle))]
     times = [float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(runs + 1)]
     return statistics.median(times[1:])
-
-
-def cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

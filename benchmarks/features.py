@@ -25,6 +25,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import oracles
 from edge_speech.features import FbankConfig, FloatArray, OnlineFbank
+from edge_speech_tools.provenance import host
 
 CONFIG = FbankConfig()
 AUDIO_S = 60
@@ -109,18 +110,10 @@ def measure() -> dict[str, object]:
 def machine() -> dict[str, str]:
     """What the figures depend on."""
     return {
-        "cpu": _cpu_model(),
-        "system": f"{platform.system()} {platform.machine()}",
+        **host(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("numpy", "torch", "torchaudio", "kaldi-native-fbank")},
     }
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main() -> None:

@@ -12,22 +12,34 @@ from edge_speech.errors import InputError
 _BLOCK_BYTES = 1 << 14
 _HEADER_LIMIT = 1 << 20
 _S16LE = 1, 16
+_COMPRESSED = {b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"ID3": "an MP3 file"}
 
 
 def read_pipe(pipe: BinaryIO, sample_rate: int) -> Iterator[tuple[FloatArray, int]]:
     """Pieces (samples (N,), rate) of a pipe as they arrive: a WAV stream, or s16le mono at `sample_rate`.
 
-    Raises InputError on a WAV that is not mono PCM or float; a last partial sample is left out.
+    Raises InputError on a WAV that is not mono PCM or float and on compressed files; a last partial sample is left out.
     """
     head = _read_at_least(pipe, 12)
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         wav, head = _read_header(pipe, head)
     else:
+        _refuse_compressed(head)
         wav = WavFormat(_S16LE[0], 1, sample_rate, _S16LE[1], 0, None)
     check_mono(wav.channels, "stdin")
     check_rate(wav.sample_rate, "stdin")
     for data in _whole_samples(_limited(pipe, head, wav.data_bytes), wav.bits // 8):
         yield decode_samples(wav, data), wav.sample_rate
+
+
+def _refuse_compressed(head: bytes) -> None:
+    """What begins like a compressed file would be heard as noise, were it taken for samples."""
+    kind = next((name for magic, name in _COMPRESSED.items() if head.startswith(magic)), None)
+    if kind:
+        raise InputError(
+            f"stdin: {kind}; pipe WAV or samples: `ffmpeg -i IN -f s16le -ac 1 -ar 16000 - | edge-speech "
+            "transcribe BUNDLE -`, or give the file by name"
+        )
 
 
 def _read_at_least(pipe: BinaryIO, count: int) -> bytes:

@@ -170,6 +170,12 @@ def test_odd_pipes(tmp_path: Path, change, match: str) -> None:
         list(read_pipe(io.BytesIO(content), 16000))
 
 
+@pytest.mark.parametrize("magic", [b"fLaC", b"OggS", b"ID3"])
+def test_compressed_pipes_are_not_heard_as_noise(magic: bytes) -> None:
+    with pytest.raises(InputError, match="pipe WAV or samples"):
+        list(read_pipe(io.BytesIO(magic + bytes(100)), 16000))
+
+
 def test_empty_pipe_and_half_a_sample() -> None:
     assert list(read_pipe(io.BytesIO(b""), 16000)) == []
     ((samples, _),) = read_pipe(io.BytesIO(b"\x00\x40\x01"), 16000)
