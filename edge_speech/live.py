@@ -18,7 +18,8 @@ _COMPRESSED = {b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"ID3": "an MP3 f
 def read_pipe(pipe: BinaryIO, sample_rate: int) -> Iterator[tuple[FloatArray, int]]:
     """Pieces (samples (N,), rate) of a pipe as they arrive: a WAV stream, or s16le mono at `sample_rate`.
 
-    Raises InputError on a WAV that is not mono PCM or float and on compressed files; a last partial sample is left out.
+    Raises InputError on a WAV that is not mono PCM or float and on compressed files. A last partial sample is
+    left out.
     """
     head = _read_at_least(pipe, 12)
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":

@@ -9,8 +9,8 @@ from edge_speech.commands.extras import import_extra
 
 SUMMARY = "train a streaming model; a run that was interrupted goes on where it stopped"
 EXAMPLES = (
-    "edge-speech train recipes/digits.toml -o runs/digits\n"
-    "edge-speech train recipes/digits.toml -o runs/quick --set run.steps=200"
+    "edge-speech train recipes/digits.toml -o runs/digits --set data.root=/path/to/corpora\n"
+    "edge-speech train recipes/digits.toml -o runs/quick --set data.root=… --set optimizer.steps=200"
 )
 
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="key=value",
         action="append",
         default=[],
-        help="change one value of the recipe; repeatable",
+        help="change one value of the recipe, such as optimizer.steps=200; repeatable",
     )
 
 

@@ -173,11 +173,11 @@ def read_waveform(path: Path, sample_rate: int) -> FloatArray:
 def texts(recipe: Recipe) -> list[str]:
     """All training texts of a recipe."""
     root = Path(recipe.data.root)
-    return [u.text for source in recipe.data.train for u in read_manifest(root / source.manifest)]
+    return [u.text for source in recipe.data.train for u in _read(root, source.manifest)]
 
 
 def _usable(source: Source, root: Path, tokens: Tokens | None) -> list[Utterance]:
-    utterances = read_manifest(root / source.manifest)
+    utterances = _read(root, source.manifest)
     usable = [u for u in utterances if tokens is None or tokens.encode(u.text) is not None]
     if not source.in_vocabulary_only and len(usable) < len(utterances):
         odd = next(u for u in utterances if u not in usable)
@@ -193,4 +193,11 @@ def _usable(source: Source, root: Path, tokens: Tokens | None) -> list[Utterance
 def _read_noises(root: Path, manifest: str, sample_rate: int) -> list[FloatArray]:
     if not manifest:
         return []
-    return [read_waveform(u.audio_path, sample_rate) for u in read_manifest(root / manifest, need_text=False)]
+    return [read_waveform(u.audio_path, sample_rate) for u in _read(root, manifest, need_text=False)]
+
+
+def _read(root: Path, manifest: str, need_text: bool = True) -> list[Utterance]:
+    path = root / manifest
+    if not path.is_file():
+        raise InputError(f"{path}: no such manifest; say where the corpora are with --set data.root=/path")
+    return read_manifest(path, need_text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -97,6 +98,8 @@ class Trainer:
             self._run(quiet)
         except KeyboardInterrupt:
             self.save()
+            if not quiet:
+                print(f"saved at step {self.step}; the same command goes on from there", file=sys.stderr)
             raise
 
     def _run(self, quiet: bool) -> None:
