@@ -99,12 +99,22 @@ def measure() -> dict[str, object]:
         "us_per_frame": {
             f.__name__: round(median(c), 2) for f, c in zip(CONTENDERS, zip(*runs, strict=True), strict=True)
         },
+        "relative_difference_to_torchaudio": relative_difference(samples[: 10 * CONFIG.sample_rate]),
         "audio_s": AUDIO_S,
         "runs": RUNS,
         "num_mel_bins": CONFIG.num_mel_bins,
         "piece_ms": 100,
         "machine": machine(),
     }
+
+
+def relative_difference(samples: FloatArray) -> float:
+    """Of mel energies, the largest, to torchaudio, all in double precision."""
+    fbank = OnlineFbank(CONFIG)
+    fbank.accept_waveform(samples, CONFIG.sample_rate)
+    fbank.input_finished()
+    theirs = oracles.torchaudio_fbank(samples.astype(np.float64), CONFIG)
+    return float(f"{np.abs(np.expm1(fbank.read() - theirs)).max():.2g}")
 
 
 def machine() -> dict[str, str]:

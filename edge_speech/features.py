@@ -80,6 +80,17 @@ class OnlineFbank:
         Raises InputError, and consumes nothing, on other samples, on a rate that changes within a waveform
         and after `input_finished`.
         """
+        if sample_rate == self._sample_rate == self.config.sample_rate:
+            try:
+                self._fbank.accept_waveform(samples)  # float32 goes straight in
+                return
+            except TypeError:
+                pass
+            except (ValueError, RuntimeError) as error:
+                raise InputError(str(error)) from None
+        self._accept_checked(samples, sample_rate)
+
+    def _accept_checked(self, samples: npt.ArrayLike, sample_rate: int) -> None:
         if self._sample_rate not in (None, sample_rate):
             raise InputError(
                 f"sample_rate is {sample_rate}, was {self._sample_rate}; a waveform has one rate; reset first"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,11 @@ def read_clip(path: Path) -> tuple[FloatArray, int]:
 
 def torchaudio_fbank(samples: FloatArray, config: FbankConfig) -> FloatArray:
     """torchaudio.compliance.kaldi.fbank of a whole waveform, in the precision of `samples`: (T, F)."""
+    with precision_of(samples):
+        return _torchaudio_fbank(samples, config)
+
+
+def _torchaudio_fbank(samples: FloatArray, config: FbankConfig) -> FloatArray:
     frames = _torchaudio_kaldi().fbank(
         torch.from_numpy(samples)[None] * 32768,
         sample_frequency=config.sample_rate,
@@ -41,6 +48,17 @@ def torchaudio_fbank(samples: FloatArray, config: FbankConfig) -> FloatArray:
         dither=config.dither,
     )
     return frames.numpy()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def precision_of(samples: FloatArray) -> Iterator[None]:
+    """torch's default: torchaudio makes its mel filters in it, and rounding them to single shows at 1e-4."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.from_numpy(samples).dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def open_knf(config: FbankConfig) -> Any:

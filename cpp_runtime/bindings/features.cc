@@ -36,7 +36,7 @@ void init_fbank(OnlineFbank* self, const FbankConfig& config) {
 
 Matrix read_all(OnlineFbank& fbank) {
   const size_t frames = fbank.num_frames_ready();
-  const size_t bins = static_cast<size_t>(fbank.config().num_mel_bins);
+  const size_t bins = fbank.num_features();
   float* rows = new float[frames * bins];
   nb::capsule owner(rows, [](void* p) noexcept { delete[] static_cast<float*>(p); });
   fbank.read(rows, frames);
@@ -77,10 +77,12 @@ void bind_features(nb::module_& m) {
            nb::arg("snip_edges"), nb::arg("dither"));
   nb::class_<OnlineFbank>(m, "OnlineFbank")
       .def("__init__", &init_fbank, nb::arg("config"))
-      .def("accept_waveform",
-           [](OnlineFbank& self, Samples samples) {
-             raise_if_error(self.accept_waveform(samples.data(), samples.size()));
-           })
+      .def(
+          "accept_waveform",
+          [](OnlineFbank& self, Samples samples) {
+            raise_if_error(self.accept_waveform(samples.data(), samples.size()));
+          },
+          nb::arg("samples").noconvert())
       .def("input_finished", &OnlineFbank::input_finished)
       .def_prop_ro("num_frames_ready", &OnlineFbank::num_frames_ready)
       .def("read", &read_all)

@@ -1,12 +1,9 @@
 #include "features/fbank.h"
 
-#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstdio>
-
-#include "features/finite.h"
-#include "features/floats.h"
+#include <vector>
 
 namespace edge_speech {
 namespace {
@@ -67,6 +64,22 @@ Status validate(const FbankConfig& c) {
   return {};
 }
 
+MelRecipe make_recipe(const FbankConfig& c) {
+  const size_t length = to_samples(c.frame_length_ms, c.sample_rate);
+  const size_t shift = to_samples(c.frame_shift_ms, c.sample_rate);
+  const size_t size = fft_size(length);
+  MelRecipe recipe{Framing::kaldi(static_cast<int64_t>(length), static_cast<int64_t>(shift), c.snip_edges),
+                   size, make_window(c.window, length),
+                   MelBank::htk({static_cast<size_t>(c.num_mel_bins), size,
+                                 static_cast<double>(c.sample_rate), c.low_freq_hz, high_freq(c)})};
+  recipe.sample_scale = kInt16Range;
+  recipe.remove_dc_offset = c.remove_dc_offset;
+  recipe.frame_preemphasis = c.preemphasis;
+  recipe.dither = c.dither;
+  recipe.log_floor = FLT_EPSILON;
+  return recipe;
+}
+
 }  // namespace
 
 Result<OnlineFbank> OnlineFbank::create(const FbankConfig& config) {
@@ -75,90 +88,6 @@ Result<OnlineFbank> OnlineFbank::create(const FbankConfig& config) {
   return OnlineFbank(config);
 }
 
-OnlineFbank::OnlineFbank(const FbankConfig& config)
-    : config_(config),
-      length_(to_samples(config.frame_length_ms, config.sample_rate)),
-      framer_(length_, to_samples(config.frame_shift_ms, config.sample_rate), config.snip_edges),
-      fft_(fft_size(length_)),
-      mel_(static_cast<size_t>(config.num_mel_bins), fft_.size(), config.sample_rate, config.low_freq_hz,
-           high_freq(config)),
-      window_(make_window(config.window, length_)),
-      scratch_(kLanes * length_),
-      frames_(fft_.size()),
-      power_(fft_.size() / 2 + 1),
-      energies_(static_cast<size_t>(config.num_mel_bins)) {}
-
-Status OnlineFbank::accept_waveform(const float* samples, size_t n) {
-  if (framer_.finished())
-    return Status::failed_precondition(
-        "accept_waveform after input_finished; call reset to start a new waveform");
-  if (!all_finite(samples, n)) return not_finite();
-  framer_.accept(samples, n, kInt16Range);
-  return {};
-}
-
-size_t OnlineFbank::read(float* out, size_t max_frames) {
-  const size_t total = std::min(max_frames, num_frames_ready());
-  for (size_t done = 0; done < total; done += kLanes) {
-    const size_t count = std::min(kLanes, total - done);
-    load_frames(count);
-    shape_frames();
-    fft_.power_spectrum(frames_.data(), power_.data());
-    mel_.apply(power_.data(), energies_.data());
-    write_rows(count, out + done * energies_.size());
-  }
-  return total;
-}
-
-// Interleaves the next `count` frames; lanes without a frame repeat the first.
-void OnlineFbank::load_frames(size_t count) {
-  const float* source[kLanes] = {};
-  for (size_t lane = 0; lane < kLanes; ++lane) {
-    float* scratch = scratch_.data() + lane * length_;
-    source[lane] = lane < count ? framer_.next(scratch) : source[0];
-    if (config_.dither <= 0.0 || lane >= count) continue;
-    add_dither(source[lane], scratch);
-    source[lane] = scratch;
-  }
-  for (size_t i = 0; i < length_; ++i) frames_[i] = Lanes{source[0][i], source[1][i]};
-}
-
-// frame may be scratch itself.
-void OnlineFbank::add_dither(const float* frame, float* scratch) {
-  std::normal_distribution<float> noise(0.0f, static_cast<float>(config_.dither));
-  for (size_t i = 0; i < length_; ++i) scratch[i] = frame[i] + noise(random_);
-}
-
-Lanes OnlineFbank::mean() const {
-  Lanes sums[4] = {};  // four chains of additions: one alone would wait for its own latency
-  for (size_t i = 0; i < length_; ++i) sums[i % 4] += frames_[i];
-  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) / static_cast<double>(length_);
-}
-
-// DC removal, pre-emphasis (the sample before the first one is the first one), window, zero padding.
-void OnlineFbank::shape_frames() {
-  const Lanes offset = config_.remove_dc_offset ? mean() : Lanes{};
-  Lanes previous = frames_[0] - offset;
-  for (size_t i = 0; i < length_; ++i) {
-    const Lanes sample = frames_[i] - offset;
-    frames_[i] = (sample - config_.preemphasis * previous) * window_[i];
-    previous = sample;
-  }
-  std::fill(frames_.begin() + static_cast<std::ptrdiff_t>(length_), frames_.end(), Lanes{});
-}
-
-void OnlineFbank::write_rows(size_t count, float* out) {
-  const size_t bins = energies_.size();
-  for (size_t lane = 0; lane < count; ++lane) {
-    for (size_t bin = 0; bin < bins; ++bin)
-      out[lane * bins + bin] = std::max(FLT_EPSILON, static_cast<float>(energies_[bin][lane]));
-  }
-  log_in_place(out, count * bins);
-}
-
-void OnlineFbank::reset() {
-  framer_.reset();
-  random_.seed();
-}
+OnlineFbank::OnlineFbank(const FbankConfig& config) : MelFrames(make_recipe(config)) {}
 
 }  // namespace edge_speech

@@ -1,4 +1,4 @@
-// Cuts an endless waveform into overlapping frames, Kaldi's way.
+// Cuts an endless waveform into overlapping frames.
 #pragma once
 
 #include <cstddef>
@@ -7,32 +7,46 @@
 
 namespace edge_speech {
 
-// With snip_edges, frame f starts at sample f * shift and only whole frames exist. Without it, frame f is
-// centred on f * shift + shift / 2, there are round(samples / shift) frames, and samples beyond either end
-// are mirrored, as in Kaldi's feat/feature-window.cc. Lengths are in samples. Only what unread frames need is
-// kept.
+// What lies beyond either end of the waveform. kSnip: nothing, only whole frames exist. kMirror: the waveform
+// mirrored, the sample at the end repeated; kReflect: mirrored, not repeated; kZero: silence.
+enum class Edges { kSnip, kMirror, kReflect, kZero };
+
+// Frame f begins at sample f * shift + offset; lengths are in samples. Of N samples there are, with kSnip,
+// all whole frames, and otherwise floor((N + extra) / shift).
+struct Framing {
+  int64_t length, shift, offset, extra;
+  Edges edges;
+
+  // As in Kaldi's feat/feature-window.cc: from the first sample, or centred on f * shift + shift / 2.
+  static Framing kaldi(int64_t length, int64_t shift, bool snip_edges);
+  // Centred on f * shift, as in librosa; the last frame, centred on the end or less than a shift before it,
+  // counts only with keep_last.
+  static Framing centred(int64_t length, int64_t shift, Edges edges, bool keep_last);
+};
+
+// Only what unread frames need is kept.
 class Framer {
  public:
-  Framer(size_t length, size_t shift, bool snip_edges);
+  explicit Framer(const Framing& framing) : framing_(framing) {}
 
-  void accept(const float* samples, size_t n, float scale);
+  // n samples to be filled in by the caller, valid until the next call of anything.
+  float* append(size_t n);
   void finish() { finished_ = true; }
   bool finished() const { return finished_; }
   size_t frames_ready() const;
 
-  // The next frame (there must be one): a pointer into the buffer, or scratch (`length` floats) when samples
-  // had to be mirrored. Valid until the next accept.
+  // The next frame (there must be one): a pointer into the buffer, or scratch (`length` floats) when it
+  // reaches over an end. Valid until the next append.
   const float* next(float* scratch);
 
   void reset();
 
  private:
-  int64_t first_sample(int64_t frame) const { return frame * shift_ + offset_; }
-  float mirrored(int64_t sample) const;
+  int64_t first_sample(int64_t frame) const { return frame * framing_.shift + framing_.offset; }
+  float beyond(int64_t sample) const;
   void drop_used_samples();
 
-  int64_t length_, shift_, offset_;
-  bool snip_edges_;
+  Framing framing_;
   bool finished_ = false;
   int64_t received_ = 0;    // samples so far
   int64_t next_frame_ = 0;  // frames given out so far

@@ -1,28 +1,37 @@
-// Triangular mel filters, HTK scale.
+// Triangular mel filters.
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
-#include "features/lanes.h"
+#include "features/frame_tables.h"
 
 namespace edge_speech {
 
-// mel(f) = 1127 ln(1 + f / 700). Triangles are equally spaced and linear in mel, with peak 1, as in Kaldi's
-// feat/mel-computations.cc. The Nyquist bin is not used. A triangle narrower than an FFT bin may be empty:
-// energy 0.
+struct MelBand {
+  size_t num_bins, fft_size;
+  double sample_rate, low_hz, high_hz;
+};
+
+// A triangle narrower than an FFT bin may be empty: energy 0.
 class MelBank {
  public:
-  MelBank(size_t num_bins, size_t fft_size, double sample_rate, double low_hz, double high_hz);
+  // mel(f) = 1127 ln(1 + f / 700). Triangles are equally spaced and linear in mel, with peak 1, as in Kaldi's
+  // feat/mel-computations.cc. The Nyquist bin is not used.
+  static MelBank htk(const MelBand& band);
 
-  // power: fft_size / 2 values. energies: num_bins values.
-  void apply(const Lanes* power, Lanes* energies) const;
+  // Linear below 1 kHz and logarithmic above, triangles linear in Hz and of area 1: Slaney's Auditory
+  // Toolbox, as in librosa.filters.mel(htk=False, norm="slaney").
+  static MelBank slaney(const MelBand& band);
+
+  // Fills in num_bins, filters and weights, valid as long as this object.
+  void describe(FrameTables* tables) const;
 
  private:
-  struct Filter {
-    size_t first, count;  // FFT bins under the triangle
-  };
-  std::vector<Filter> filters_;
+  template <typename Weight>
+  MelBank(size_t num_bins, size_t num_points, Weight weight);
+
+  std::vector<MelFilter> filters_;
   std::vector<double> weights_;  // of all filters, one after the other
 };
 

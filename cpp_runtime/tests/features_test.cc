@@ -27,7 +27,7 @@ std::vector<float> noise(size_t n) {
 }
 
 void append_ready(OnlineFbank* fbank, std::vector<float>* rows) {
-  const size_t bins = static_cast<size_t>(fbank->config().num_mel_bins);
+  const size_t bins = fbank->num_features();
   const size_t before = rows->size(), frames = fbank->num_frames_ready();
   rows->resize(before + frames * bins);
   CHECK(fbank->read(rows->data() + before, frames) == frames);

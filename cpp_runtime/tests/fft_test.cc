@@ -6,10 +6,14 @@
 #include <random>
 #include <vector>
 
+#include "features/fft_lanes.h"
 #include "tests/check.h"
 
 namespace edge_speech {
 namespace {
+
+constexpr size_t kLanes = 2;
+using LanesVector = std::vector<Doubles<kLanes>>;
 
 double power_by_definition(const LanesVector& frame, size_t lane, size_t k) {
   std::complex<double> sum = 0.0;
@@ -23,17 +27,19 @@ LanesVector random_frame(size_t size) {
   std::mt19937 random(static_cast<unsigned>(size));
   std::normal_distribution<double> normal;
   LanesVector frame(size);
-  for (Lanes& sample : frame)
+  for (Doubles<kLanes>& sample : frame)
     for (size_t lane = 0; lane < kLanes; ++lane) sample[lane] = normal(random);
   return frame;
 }
 
 void test_matches_definition(size_t size) {
+  CHECK(FftTables::supports(size));
   const LanesVector frame = random_frame(size);
-  LanesVector scratch = frame, power(size / 2 + 1);
-  RealFft fft(size);
-  CHECK(fft.size() == size);
-  fft.power_spectrum(scratch.data(), power.data());
+  LanesVector x = frame, work(size);
+  const FftTables fft(size);
+  FrameTables tables{};
+  fft.describe(&tables);
+  const Doubles<kLanes>* power = power_spectrum<kLanes>(tables, x.data(), work.data());
   double worst = 0.0;
   for (size_t k = 0; k <= size / 2; ++k)
     for (size_t lane = 0; lane < kLanes; ++lane)
@@ -45,6 +51,9 @@ void test_matches_definition(size_t size) {
 }  // namespace edge_speech
 
 int main() {
-  for (size_t size = 8; size <= 4096; size *= 2) edge_speech::test_matches_definition(size);
-  return edge_speech::failures() != 0;
+  using namespace edge_speech;
+  for (size_t size = 8; size <= 4096; size *= 2) test_matches_definition(size);
+  for (size_t size : {10, 20, 50, 80, 200, 250, 320, 400, 640, 800, 2000}) test_matches_definition(size);
+  for (size_t size : {0, 2, 4, 9, 12, 25, 402, 441}) CHECK(!FftTables::supports(size));
+  return failures() != 0;
 }
