@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge_speech.bundle import read_bundle, verify_bundle
     from edge_speech.ctc import CtcGreedy, CtcResult, CtcToken
     from edge_speech.errors import CheckFailed, InputError
-    from edge_speech.features import FbankConfig, OnlineFbank
+    from edge_speech.features import FbankConfig, LogMelConfig, MfccConfig, OnlineFbank, OnlineFrontend
     from edge_speech.recognizer import Recognizer, Result, Stream, Token
 
 _HOMES = {
@@ -29,7 +29,10 @@ _HOMES = {
     "CtcToken": "ctc",
     "FbankConfig": "features",
     "InputError": "errors",
+    "LogMelConfig": "features",
+    "MfccConfig": "features",
     "OnlineFbank": "features",
+    "OnlineFrontend": "features",
     "Recognizer": "recognizer",
     "Result": "recognizer",
     "Stream": "recognizer",
@@ -46,7 +49,10 @@ __all__ = [
     "CtcToken",
     "FbankConfig",
     "InputError",
+    "LogMelConfig",
+    "MfccConfig",
     "OnlineFbank",
+    "OnlineFrontend",
     "Recognizer",
     "Result",
     "Stream",

@@ -1,31 +1,28 @@
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
 from edge_speech.encoder import EncoderStream
 
 class FbankConfig:
-    def __init__(
-        self,
-        *,
-        sample_rate: int,
-        num_mel_bins: int,
-        frame_length_ms: float,
-        frame_shift_ms: float,
-        window: str,
-        preemphasis: float,
-        remove_dc_offset: bool,
-        low_freq_hz: float,
-        high_freq_hz: float,
-        snip_edges: bool,
-        dither: float,
-    ) -> None: ...
+    def __init__(self) -> None: ...
 
-class OnlineFbank:
-    def __init__(self, config: FbankConfig) -> None: ...
+class MfccConfig(FbankConfig): ...
+
+class LogMelConfig:
+    def __init__(self) -> None: ...
+
+FrontendConfig: TypeAlias = FbankConfig | MfccConfig | LogMelConfig
+
+class Frontend:
+    def __init__(self, config: FrontendConfig) -> None: ...
     def accept_waveform(self, samples: npt.ArrayLike) -> None: ...
     def input_finished(self) -> None: ...
     @property
     def num_frames_ready(self) -> int: ...
+    @property
+    def num_features(self) -> int: ...
     def read(self) -> npt.NDArray[np.float32]: ...
     def reset(self) -> None: ...
 
@@ -49,7 +46,7 @@ class Stream:
     def __init__(
         self,
         *,
-        frontend: FbankConfig,
+        frontend: FrontendConfig,
         tokens: list[str],
         blank_id: int,
         engine: EncoderStream,

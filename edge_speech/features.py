@@ -1,4 +1,4 @@
-"""The front end: waveform in, log-mel filterbank frames out. Training and device run this same C++ code."""
+"""The front end: waveform in, feature frames out. Training and device run this same C++ code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ SILENCE = -15.942385
 
 @dataclass(frozen=True)
 class FbankConfig:
-    """Kaldi's filterbank options under their usual names; `OnlineFbank` checks the ranges.
+    """Kaldi's filterbank options under their usual names; opening the front end checks the ranges.
 
     Samples in [-1, 1] are scaled to the int16 range first, so energies and `dither` are on Kaldi's scale.
     `high_freq_hz` of zero or less is added to the Nyquist frequency.
@@ -40,39 +40,186 @@ class FbankConfig:
     snip_edges: bool = False
     dither: float = 0.0
 
+    @property
+    def num_features(self) -> int:
+        """F: values in a frame."""
+        return self.num_mel_bins
 
-def frontend_from_dict(data: dict[str, Any]) -> FbankConfig:
-    """The configuration in a model's or bundle's `frontend`: {"type": "fbank", ...}. Raises InputError."""
-    if not isinstance(data, dict) or data.get("type") != "fbank":
-        got = data.get("type") if isinstance(data, dict) else data
-        raise InputError(f"frontend type is {got!r}; allowed: 'fbank'")
-    fields = {field.name: type(field.default) for field in dataclasses.fields(FbankConfig)}
+
+@dataclass(frozen=True)
+class MfccConfig:
+    """Kaldi's MFCC: the options of fbank, then cepstra, normalisation and differences over time.
+
+    With `use_energy` the first coefficient is the logarithm of the frame's energy, before pre-emphasis and
+    window if `raw_energy`, and at least ln(`energy_floor`). `delta_order` 2 appends first and second
+    differences over `delta_window` frames to either side, as Kaldi's add-deltas. `normalization`, applied
+    before that, is "none", "fixed" ((x - feature_mean) / feature_std, one value for all features or one for
+    each) or "sliding" (as Kaldi's apply-cmvn-sliding looking back: less the mean of the last
+    `sliding_frames`, and of `sliding_min_frames` at the beginning, which delays the first frames; divided by
+    their standard deviation with `sliding_variance`).
+    """
+
+    sample_rate: int = 16000
+    num_mel_bins: int = 23
+    frame_length_ms: float = 25.0
+    frame_shift_ms: float = 10.0
+    window: str = "povey"
+    preemphasis: float = 0.97
+    remove_dc_offset: bool = True
+    low_freq_hz: float = 20.0
+    high_freq_hz: float = 0.0
+    snip_edges: bool = False
+    dither: float = 0.0
+    num_ceps: int = 13
+    cepstral_lifter: float = 22.0
+    use_energy: bool = True
+    raw_energy: bool = True
+    energy_floor: float = 0.0
+    delta_order: int = 0
+    delta_window: int = 2
+    normalization: str = "none"
+    feature_mean: tuple[float, ...] = ()
+    feature_std: tuple[float, ...] = ()
+    sliding_frames: int = 600
+    sliding_min_frames: int = 100
+    sliding_variance: bool = False
+
+    @property
+    def num_features(self) -> int:
+        """F: values in a frame."""
+        return self.num_ceps * (1 + self.delta_order)
+
+
+@dataclass(frozen=True)
+class LogMelConfig:
+    """Log-mel energies with a Hann window and Slaney's mel filters; see `whisper`, `nemo` and `librosa`.
+
+    Frames are centred on multiples of the shift; beyond the ends of the waveform lies its reflection or
+    silence (`padding` "reflect" or "zero"). `keep_last_frame` gives 1 + floor(samples / shift) frames and
+    otherwise it is one less. A value is log(max(energy, log_floor) + log_guard), `log` "log10" or "natural".
+    `preemphasis` is of the whole waveform. `normalization` is that of `MfccConfig`: statistics of a whole
+    utterance are not known while it is streamed, so those of a corpus are given as "fixed".
+    """
+
+    sample_rate: int = 16000
+    num_mel_bins: int = 80
+    frame_length_ms: float = 25.0
+    frame_shift_ms: float = 10.0
+    fft_size: int = 400
+    window_periodic: bool = True
+    preemphasis: float = 0.0
+    padding: str = "reflect"
+    keep_last_frame: bool = False
+    low_freq_hz: float = 0.0
+    high_freq_hz: float = 0.0
+    log: str = "log10"
+    log_floor: float = 1e-10
+    log_guard: float = 0.0
+    normalization: str = "none"
+    feature_mean: tuple[float, ...] = ()
+    feature_std: tuple[float, ...] = ()
+    sliding_frames: int = 600
+    sliding_min_frames: int = 100
+    sliding_variance: bool = False
+
+    @property
+    def num_features(self) -> int:
+        """F: values in a frame."""
+        return self.num_mel_bins
+
+    @staticmethod
+    def whisper(num_mel_bins: int = 80) -> LogMelConfig:
+        """OpenAI Whisper's (whisper/audio.py): (log10 energy + 4) / 4.
+
+        Whisper also raises everything to 8 below the loudest value of the whole recording, which a stream
+        cannot know: that step is left out.
+        """
+        return LogMelConfig(
+            num_mel_bins=num_mel_bins, normalization="fixed", feature_mean=(-4.0,), feature_std=(4.0,)
+        )
+
+    @staticmethod
+    def nemo(num_mel_bins: int = 80) -> LogMelConfig:
+        """NVIDIA NeMo's AudioToMelSpectrogramPreprocessor with normalize="NA" and dither=0."""
+        return LogMelConfig(
+            num_mel_bins=num_mel_bins,
+            fft_size=512,
+            window_periodic=False,
+            preemphasis=0.97,
+            padding="zero",
+            log="natural",
+            log_floor=0.0,
+            log_guard=2.0**-24,
+        )
+
+    @staticmethod
+    def librosa(sample_rate: int = 22050, num_mel_bins: int = 128, fft_size: int = 2048) -> LogMelConfig:
+        """log of librosa.feature.melspectrogram, a quarter of `fft_size` apart; at least ln(1e-10)."""
+        return LogMelConfig(
+            sample_rate=sample_rate,
+            num_mel_bins=num_mel_bins,
+            frame_length_ms=1000.0 * fft_size / sample_rate,
+            frame_shift_ms=250.0 * fft_size / sample_rate,
+            fft_size=fft_size,
+            padding="zero",
+            keep_last_frame=True,
+            log="natural",
+        )
+
+
+FrontendConfig: TypeAlias = FbankConfig | MfccConfig | LogMelConfig
+
+_TYPES: dict[str, type[FrontendConfig]] = {"fbank": FbankConfig, "mfcc": MfccConfig, "log_mel": LogMelConfig}
+
+
+def frontend_from_dict(data: dict[str, Any]) -> FrontendConfig:
+    """The configuration in a model's or bundle's `frontend`: {"type": "fbank" | "mfcc" | "log_mel", ...}.
+
+    Raises InputError.
+    """
+    name = data.get("type") if isinstance(data, dict) else data
+    if not isinstance(data, dict) or not isinstance(name, str) or name not in _TYPES:
+        raise InputError(f"frontend type is {name!r}; allowed: {', '.join(map(repr, _TYPES))}")
+    fields = {field.name: type(field.default) for field in dataclasses.fields(_TYPES[name])}
     unknown = sorted(set(data) - set(fields) - {"type"})
     if unknown:
         raise InputError(f"frontend has unknown keys {unknown}; allowed: {', '.join(fields)}")
-    config = FbankConfig(**{name: _typed(name, data[name], fields[name]) for name in fields if name in data})
-    OnlineFbank(config)
+    config = _TYPES[name](**{key: _typed(key, data[key], fields[key]) for key in fields if key in data})
+    OnlineFrontend(config)
     return config
 
 
-def frontend_to_dict(config: FbankConfig) -> dict[str, Any]:
-    """Inverse of `frontend_from_dict`."""
-    return {"type": "fbank", **asdict(config)}
+def frontend_to_dict(config: FrontendConfig) -> dict[str, Any]:
+    """Inverse of `frontend_from_dict`, ready for JSON."""
+    name = next(name for name, kind in _TYPES.items() if type(config) is kind)
+    fields = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()
+    }
+    return {"type": name, **fields}
 
 
-class OnlineFbank:
-    """Log-mel filterbank frames of a waveform that arrives in pieces.
+def native_config(config: FrontendConfig) -> _core.FrontendConfig:
+    """`config` for the C++ core. Raises InputError on values of the wrong type."""
+    native: _core.FrontendConfig = getattr(_core, type(config).__name__)()
+    with _input_errors(f"{config}"):
+        for name, value in asdict(config).items():
+            setattr(native, name, value)
+    return native
+
+
+class OnlineFrontend:
+    """Feature frames of a waveform that arrives in pieces, as any of the configurations says.
 
     However the waveform is cut, the frames are bit-identical. Memory stays bounded while frames are read.
     Raises InputError on a configuration outside its ranges.
     """
 
-    def __init__(self, config: FbankConfig | None = None) -> None:
-        self.config = config or FbankConfig()
+    def __init__(self, config: FrontendConfig) -> None:
+        self.config = config
         self._resampler: Resampler | None = None
         self._sample_rate: int | None = None  # of the waveform, once its first piece is in
         with _input_errors(f"{self.config}"):
-            self._fbank = _core.OnlineFbank(_core.FbankConfig(**asdict(self.config)))
+            self._frontend = _core.Frontend(native_config(config))
 
     def accept_waveform(self, samples: npt.ArrayLike, sample_rate: int) -> None:
         """Add `samples` (N,), float in [-1, 1] or int16, mono, at any rate from 4 to 192 kHz.
@@ -82,7 +229,7 @@ class OnlineFbank:
         """
         if sample_rate == self._sample_rate == self.config.sample_rate:
             try:
-                self._fbank.accept_waveform(samples)  # float32 goes straight in
+                self._frontend.accept_waveform(samples)  # float32 goes straight in
                 return
             except TypeError:
                 pass
@@ -97,7 +244,7 @@ class OnlineFbank:
             )
         if sample_rate == self.config.sample_rate:
             with _input_errors("samples"):
-                self._fbank.accept_waveform(mono_float32(samples))
+                self._frontend.accept_waveform(mono_float32(samples))
         else:
             self._accept_resampled(samples, sample_rate)
         self._sample_rate = sample_rate
@@ -107,16 +254,16 @@ class OnlineFbank:
         if self._resampler is not None and self._sample_rate == self._resampler.in_hz:
             rest = self._resampler.flush()
             if len(rest) > 0:
-                self._fbank.accept_waveform(rest)
-        self._fbank.input_finished()
+                self._frontend.accept_waveform(rest)
+        self._frontend.input_finished()
 
     def read(self) -> FloatArray:
-        """All frames ready since the last read: (T, num_mel_bins), natural log of mel energies."""
-        return self._fbank.read()
+        """All frames ready since the last read: (T, F), F being `config.num_features`."""
+        return self._frontend.read()
 
     def reset(self) -> None:
         """Forget the waveform; ready for a new one, of any rate."""
-        self._fbank.reset()
+        self._frontend.reset()
         self._sample_rate = None
         if self._resampler is not None:
             self._resampler.reset()
@@ -126,7 +273,14 @@ class OnlineFbank:
             self._resampler = Resampler(sample_rate, self.config.sample_rate)
         resampled = self._resampler.process(samples)
         with _input_errors("samples"):
-            self._fbank.accept_waveform(resampled)
+            self._frontend.accept_waveform(resampled)
+
+
+class OnlineFbank(OnlineFrontend):
+    """Log-mel filterbank frames: (T, num_mel_bins), natural log of mel energies. See `OnlineFrontend`."""
+
+    def __init__(self, config: FbankConfig | None = None) -> None:
+        super().__init__(config or FbankConfig())
 
 
 class Resampler:
@@ -178,7 +332,9 @@ def mono_float32(samples: npt.ArrayLike) -> FloatArray:
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
-    """`value` as `kind` (an int passes for a float, nothing else does). Raises InputError."""
+    """`value` as `kind` (int as float, a list of numbers as tuple, nothing else). Raises InputError."""
+    if kind is tuple and isinstance(value, list | tuple):
+        return tuple(_typed(name, item, float) for item in value)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from edge_speech.audio import read_audio
 from edge_speech.bundle import Artifact, Bundle, read_bundle
 from edge_speech.encoder import Encoder, FloatArray
 from edge_speech.errors import InputError
-from edge_speech.features import FbankConfig, frontend_from_dict
+from edge_speech.features import FrontendConfig, frontend_from_dict, native_config
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Stream:
         self._keep_log_probs = keep_log_probs
         try:
             self._stream = _core.Stream(
-                frontend=_core.FbankConfig(**asdict(recognizer.frontend)),
+                frontend=native_config(recognizer.frontend),
                 tokens=list(recognizer.tokens),
                 blank_id=recognizer.blank_id,
                 engine=encoder.open(features, log_probs),
@@ -133,7 +133,7 @@ class Recognizer:
     """
 
     def __init__(
-        self, encoder: Encoder, frontend: FbankConfig, tokens: Sequence[str], blank_id: int = 0
+        self, encoder: Encoder, frontend: FrontendConfig, tokens: Sequence[str], blank_id: int = 0
     ) -> None:
         self.encoder, self.frontend = encoder, frontend
         self.tokens, self.blank_id = tuple(tokens), blank_id

@@ -19,7 +19,7 @@ from edge_speech.bundle import (
 )
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import CheckFailed, InputError
-from edge_speech.features import FbankConfig, OnlineFbank, frontend_from_dict
+from edge_speech.features import FrontendConfig, OnlineFrontend, frontend_from_dict
 from edge_speech.recognizer import Recognizer
 
 # Largest differences of log_probs from the float32 model: rounding in fp32, half precision in fp16. What is
@@ -66,11 +66,11 @@ def verify(path: Path | str) -> Verification:
     return Verification(len(bundle.manifest.files), difference, checks)
 
 
-def _check_features(waveform: FloatArray, features: FloatArray, config: FbankConfig) -> float:
-    fbank = OnlineFbank(config)
-    fbank.accept_waveform(waveform, config.sample_rate)
-    fbank.input_finished()
-    difference = _largest_difference(fbank.read(), features, "features")
+def _check_features(waveform: FloatArray, features: FloatArray, config: FrontendConfig) -> float:
+    online = OnlineFrontend(config)
+    online.accept_waveform(waveform, config.sample_rate)
+    online.input_finished()
+    difference = _largest_difference(online.read(), features, "features")
     if not difference <= _FEATURES_TOLERANCE:
         raise CheckFailed(
             f"features differ from the golden ones by {difference:.2e}, allowed {_FEATURES_TOLERANCE:g}; "

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 import torch
 
-from edge_speech.features import FbankConfig, FloatArray
+from edge_speech.features import FbankConfig, FloatArray, LogMelConfig, MfccConfig
 
 CLIPS = sorted((Path(__file__).parents[1] / "examples/digits/clips").iterdir())
 
@@ -48,6 +48,64 @@ def _torchaudio_fbank(samples: FloatArray, config: FbankConfig) -> FloatArray:
         dither=config.dither,
     )
     return frames.numpy()  # type: ignore[no-any-return]
+
+
+def torchaudio_mfcc(samples: FloatArray, config: MfccConfig) -> FloatArray:
+    """torchaudio.compliance.kaldi.mfcc of a whole waveform, in the precision of `samples`: (T, num_ceps)."""
+    with precision_of(samples):
+        frames = _torchaudio_kaldi().mfcc(
+            torch.from_numpy(samples)[None] * 32768,
+            sample_frequency=config.sample_rate,
+            num_mel_bins=config.num_mel_bins,
+            num_ceps=config.num_ceps,
+            cepstral_lifter=config.cepstral_lifter,
+            use_energy=config.use_energy,
+            raw_energy=config.raw_energy,
+            energy_floor=config.energy_floor,
+            frame_length=config.frame_length_ms,
+            frame_shift=config.frame_shift_ms,
+            window_type=config.window,
+            preemphasis_coefficient=config.preemphasis,
+            remove_dc_offset=config.remove_dc_offset,
+            low_freq=config.low_freq_hz,
+            high_freq=config.high_freq_hz,
+            snip_edges=config.snip_edges,
+        )
+    return frames.numpy()  # type: ignore[no-any-return]
+
+
+def torchaudio_functional() -> Any:
+    """torchaudio.functional, whose Python part is all that is needed."""
+    _torchaudio_kaldi()
+    return importlib.import_module("torchaudio.functional")
+
+
+def mel_energies(samples: FloatArray, config: LogMelConfig) -> FloatArray:
+    """Energies (T, F) of a whole waveform, before the logarithm, by torch.stft and torchaudio's filters."""
+    rate = config.sample_rate
+    length, shift = (round(ms * rate / 1000) for ms in (config.frame_length_ms, config.frame_shift_ms))
+    with precision_of(samples):
+        spectrum = torch.stft(
+            torch.from_numpy(samples),
+            config.fft_size,
+            shift,
+            length,
+            torch.hann_window(length, periodic=config.window_periodic),
+            pad_mode="reflect" if config.padding == "reflect" else "constant",
+            return_complex=True,
+        )
+        high_hz = config.high_freq_hz if config.high_freq_hz > 0 else rate / 2 + config.high_freq_hz
+        filters = torchaudio_functional().melscale_fbanks(
+            config.fft_size // 2 + 1,
+            config.low_freq_hz,
+            high_hz,
+            config.num_mel_bins,
+            rate,
+            "slaney",
+            "slaney",
+        )
+        energies = spectrum.abs().square().T @ filters
+    return energies.numpy()  # type: ignore[no-any-return]
 
 
 @contextmanager

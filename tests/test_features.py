@@ -27,6 +27,7 @@ from edge_speech.features import (
 # in single differs from itself in double by up to 3e-3), so torchaudio computes in double here.
 # kaldi-native-fbank cannot, so a few of its values may lie further off.
 TOLERANCE = 1e-3
+DOUBLE_TOLERANCE = 2e-5  # to torchaudio, all in double
 FLOOR = np.log(np.finfo(np.float32).eps)
 
 
@@ -63,7 +64,7 @@ def test_equals_oracles_on_speech(clip: Path, snip_edges: bool, window: str, sam
     frames = fbank(samples, config)
     assert frames.dtype == np.float32
     assert len(frames) > 50
-    np.testing.assert_allclose(frames, torchaudio_fbank(samples, config), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(frames, torchaudio_fbank(samples, config), rtol=0, atol=DOUBLE_TOLERANCE)
     difference = np.abs(frames - oracles.knf_fbank(samples, config))
     assert np.mean(difference > TOLERANCE) < 1e-3
     assert difference.max() < 0.02
@@ -94,7 +95,7 @@ CONFIGS = [
 def test_equals_torchaudio_for_every_option(config: FbankConfig) -> None:
     samples = speech()
     np.testing.assert_allclose(
-        fbank(samples, config), torchaudio_fbank(samples, config), rtol=0, atol=TOLERANCE
+        fbank(samples, config), torchaudio_fbank(samples, config), rtol=0, atol=DOUBLE_TOLERANCE
     )
 
 
@@ -244,7 +245,7 @@ BAD_FIELDS: list[tuple[str, Any]] = [
     ("high_freq_hz", 10.0),
     ("dither", -1.0),
     ("colour", "blue"),
-    ("type", "mfcc"),
+    ("type", "ears"),
 ]
 
 

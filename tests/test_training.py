@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from edge_speech.errors import InputError
-from edge_speech.features import FbankConfig
+from edge_speech.features import FbankConfig, frontend_from_dict
 from edge_speech.training import augment, plot
 from edge_speech.training.checkpoint import load_model, save_model
 from edge_speech.training.compose import compose
@@ -56,6 +56,23 @@ def test_training_lowers_the_loss(recipe: Recipe, tmp_path: Path) -> None:
     assert loaded.tokens[:2] == ["<blk>", "▁zero"]
     assert loaded.metrics["steps"] == 40
     assert 0 <= loaded.metrics["dev_wer"] <= 200
+
+
+@pytest.mark.parametrize(
+    "frontend",
+    [
+        {"type": "mfcc", "sample_rate": 8000, "delta_order": 2},
+        {"type": "log_mel", "sample_rate": 8000, "num_mel_bins": 40, "fft_size": 256, "log": "natural"},
+    ],
+    ids=lambda frontend: frontend["type"],
+)
+def test_every_front_end_trains_and_is_in_the_checkpoint(
+    recipe: Recipe, tmp_path: Path, frontend: dict[str, object]
+) -> None:
+    loaded = load_model(train(replace(recipe, frontend=frontend), tmp_path, quiet=True))
+    assert frontend.items() <= loaded.frontend.items()
+    assert loaded.model.spec.num_features == frontend_from_dict(loaded.frontend).num_features
+    assert np.isfinite(plot.read_log(tmp_path / "log.jsonl")[-1]["loss"])
 
 
 def test_interrupted_run_resumes_to_the_same_weights(
@@ -162,7 +179,7 @@ def test_units_spell_and_read_back() -> None:
         ("nonsense", "takes key=value"),
         ("data.units=syllables", "there are words, characters"),
         ("model.size=tiny", "it has small"),
-        ("frontend.type=mfcc", "frontend"),
+        ("frontend.type=ears", "frontend"),
         ("data.root=/nowhere", "no such manifest"),
     ],
 )

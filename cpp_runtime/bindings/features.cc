@@ -1,15 +1,17 @@
-// Python: FbankConfig, OnlineFbank and Resampler; edge_speech/features.py adds the checks of Python types.
+// Python: the front ends with their configurations, and Resampler; edge_speech/features.py adds the checks of
+// Python types.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
 
 #include <memory>
 #include <new>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "bindings/bindings.h"
-#include "features/fbank.h"
+#include "features/frontend_config.h"
 #include "features/resampler.h"
 
 namespace edge_speech {
@@ -20,27 +22,23 @@ using Samples = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::
 using Vector = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
 using Matrix = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
-void init_config(FbankConfig* self, int sample_rate, int num_mel_bins, double frame_length_ms,
-                 double frame_shift_ms, std::string window, double preemphasis, bool remove_dc_offset,
-                 double low_freq_hz, double high_freq_hz, bool snip_edges, double dither) {
-  new (self) FbankConfig{sample_rate, num_mel_bins,     frame_length_ms, frame_shift_ms, std::move(window),
-                         preemphasis, remove_dc_offset, low_freq_hz,     high_freq_hz,   snip_edges,
-                         dither};
+// Python owns a front end of any type through this.
+struct OwnedFrontend {
+  std::unique_ptr<Frontend> frontend;
+};
+
+void init_frontend(OwnedFrontend* self, const FrontendConfig& config) {
+  Result<std::unique_ptr<Frontend>> frontend = create_frontend(config);
+  if (!frontend.ok()) raise_if_error(frontend.status());
+  new (self) OwnedFrontend{std::move(frontend.value())};
 }
 
-void init_fbank(OnlineFbank* self, const FbankConfig& config) {
-  Result<OnlineFbank> fbank = OnlineFbank::create(config);
-  if (!fbank.ok()) raise_if_error(fbank.status());
-  new (self) OnlineFbank(std::move(fbank.value()));
-}
-
-Matrix read_all(OnlineFbank& fbank) {
-  const size_t frames = fbank.num_frames_ready();
-  const size_t bins = fbank.num_features();
-  float* rows = new float[frames * bins];
+Matrix read_all(OwnedFrontend& self) {
+  const size_t frames = self.frontend->num_frames_ready(), width = self.frontend->num_features();
+  float* rows = new float[frames * width];
   nb::capsule owner(rows, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-  fbank.read(rows, frames);
-  return Matrix(rows, {frames, bins}, owner);
+  self.frontend->read(rows, frames);
+  return Matrix(rows, {frames, width}, owner);
 }
 
 void init_resampler(Resampler* self, int in_hz, int out_hz) {
@@ -67,26 +65,78 @@ Vector flush(Resampler& resampler) {
   return to_array(std::move(out));
 }
 
+template <typename Config, typename Class>
+void bind_normalization(Class& config_class) {
+  config_class.def_rw("normalization", &Config::normalization)
+      .def_rw("feature_mean", &Config::feature_mean)
+      .def_rw("feature_std", &Config::feature_std)
+      .def_rw("sliding_frames", &Config::sliding_frames)
+      .def_rw("sliding_min_frames", &Config::sliding_min_frames)
+      .def_rw("sliding_variance", &Config::sliding_variance);
+}
+
+// Every field is an attribute; edge_speech/features.py sets them by name.
+void bind_configs(nb::module_& m) {
+  nb::class_<FbankConfig>(m, "FbankConfig")
+      .def(nb::init<>())
+      .def_rw("sample_rate", &FbankConfig::sample_rate)
+      .def_rw("num_mel_bins", &FbankConfig::num_mel_bins)
+      .def_rw("frame_length_ms", &FbankConfig::frame_length_ms)
+      .def_rw("frame_shift_ms", &FbankConfig::frame_shift_ms)
+      .def_rw("window", &FbankConfig::window)
+      .def_rw("preemphasis", &FbankConfig::preemphasis)
+      .def_rw("remove_dc_offset", &FbankConfig::remove_dc_offset)
+      .def_rw("low_freq_hz", &FbankConfig::low_freq_hz)
+      .def_rw("high_freq_hz", &FbankConfig::high_freq_hz)
+      .def_rw("snip_edges", &FbankConfig::snip_edges)
+      .def_rw("dither", &FbankConfig::dither);
+  nb::class_<MfccConfig, FbankConfig> mfcc(m, "MfccConfig");
+  mfcc.def(nb::init<>())
+      .def_rw("num_ceps", &MfccConfig::num_ceps)
+      .def_rw("cepstral_lifter", &MfccConfig::cepstral_lifter)
+      .def_rw("use_energy", &MfccConfig::use_energy)
+      .def_rw("raw_energy", &MfccConfig::raw_energy)
+      .def_rw("energy_floor", &MfccConfig::energy_floor)
+      .def_rw("delta_order", &MfccConfig::delta_order)
+      .def_rw("delta_window", &MfccConfig::delta_window);
+  bind_normalization<MfccConfig>(mfcc);
+  nb::class_<LogMelConfig> log_mel(m, "LogMelConfig");
+  log_mel.def(nb::init<>())
+      .def_rw("sample_rate", &LogMelConfig::sample_rate)
+      .def_rw("num_mel_bins", &LogMelConfig::num_mel_bins)
+      .def_rw("frame_length_ms", &LogMelConfig::frame_length_ms)
+      .def_rw("frame_shift_ms", &LogMelConfig::frame_shift_ms)
+      .def_rw("fft_size", &LogMelConfig::fft_size)
+      .def_rw("window_periodic", &LogMelConfig::window_periodic)
+      .def_rw("preemphasis", &LogMelConfig::preemphasis)
+      .def_rw("padding", &LogMelConfig::padding)
+      .def_rw("keep_last_frame", &LogMelConfig::keep_last_frame)
+      .def_rw("low_freq_hz", &LogMelConfig::low_freq_hz)
+      .def_rw("high_freq_hz", &LogMelConfig::high_freq_hz)
+      .def_rw("log", &LogMelConfig::log)
+      .def_rw("log_floor", &LogMelConfig::log_floor)
+      .def_rw("log_guard", &LogMelConfig::log_guard);
+  bind_normalization<LogMelConfig>(log_mel);
+}
+
 }  // namespace
 
 void bind_features(nb::module_& m) {
-  nb::class_<FbankConfig>(m, "FbankConfig")
-      .def("__init__", &init_config, nb::kw_only(), nb::arg("sample_rate"), nb::arg("num_mel_bins"),
-           nb::arg("frame_length_ms"), nb::arg("frame_shift_ms"), nb::arg("window"), nb::arg("preemphasis"),
-           nb::arg("remove_dc_offset"), nb::arg("low_freq_hz"), nb::arg("high_freq_hz"),
-           nb::arg("snip_edges"), nb::arg("dither"));
-  nb::class_<OnlineFbank>(m, "OnlineFbank")
-      .def("__init__", &init_fbank, nb::arg("config"))
+  bind_configs(m);
+  nb::class_<OwnedFrontend>(m, "Frontend")
+      .def("__init__", &init_frontend, nb::arg("config"))
       .def(
           "accept_waveform",
-          [](OnlineFbank& self, Samples samples) {
-            raise_if_error(self.accept_waveform(samples.data(), samples.size()));
+          [](OwnedFrontend& self, Samples samples) {
+            raise_if_error(self.frontend->accept_waveform(samples.data(), samples.size()));
           },
           nb::arg("samples").noconvert())
-      .def("input_finished", &OnlineFbank::input_finished)
-      .def_prop_ro("num_frames_ready", &OnlineFbank::num_frames_ready)
+      .def("input_finished", [](OwnedFrontend& self) { self.frontend->input_finished(); })
+      .def_prop_ro("num_frames_ready",
+                   [](const OwnedFrontend& self) { return self.frontend->num_frames_ready(); })
+      .def_prop_ro("num_features", [](const OwnedFrontend& self) { return self.frontend->num_features(); })
       .def("read", &read_all)
-      .def("reset", &OnlineFbank::reset);
+      .def("reset", [](OwnedFrontend& self) { self.frontend->reset(); });
   nb::class_<Resampler>(m, "Resampler")
       .def("__init__", &init_resampler, nb::arg("in_hz"), nb::arg("out_hz"))
       .def("process", &process)

@@ -2,16 +2,15 @@
 
 #include <cfloat>
 #include <cmath>
-#include <cstdio>
+#include <utility>
 #include <vector>
+
+#include "features/config_checks.h"
 
 namespace edge_speech {
 namespace {
 
 constexpr float kInt16Range = 32768.0f;
-
-// Kaldi truncates; the small term keeps 25.0 ms * 16 kHz at 400 whatever its rounding.
-size_t to_samples(double ms, int sample_rate) { return static_cast<size_t>(sample_rate * ms * 0.001 + 1e-6); }
 
 size_t fft_size(size_t length) {
   size_t size = 8;
@@ -32,12 +31,6 @@ std::vector<double> make_window(const std::string& name, size_t length) {
     window[i] = name == "hamming" ? 0.54 - 0.46 * cosine : std::pow(0.5 - 0.5 * cosine, 0.85);
   }
   return window;
-}
-
-Status out_of_range(const char* field, double got, const std::string& allowed) {
-  char number[32];
-  std::snprintf(number, sizeof number, "%.10g", got);
-  return Status::invalid_argument(std::string(field) + " is " + number + "; allowed: " + allowed);
 }
 
 // The comparisons are written so that NaN fails them.
@@ -82,12 +75,16 @@ MelRecipe make_recipe(const FbankConfig& c) {
 
 }  // namespace
 
-Result<OnlineFbank> OnlineFbank::create(const FbankConfig& config) {
+Result<MelRecipe> fbank_recipe(const FbankConfig& config) {
   const Status status = validate(config);
   if (!status.ok()) return status;
-  return OnlineFbank(config);
+  return make_recipe(config);
 }
 
-OnlineFbank::OnlineFbank(const FbankConfig& config) : MelFrames(make_recipe(config)) {}
+Result<OnlineFbank> OnlineFbank::create(const FbankConfig& config) {
+  Result<MelRecipe> recipe = fbank_recipe(config);
+  if (!recipe.ok()) return recipe.status();
+  return OnlineFbank(std::move(recipe.value()));
+}
 
 }  // namespace edge_speech

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 
 #include "base/status.h"
 #include "features/mel_frames.h"
@@ -22,13 +23,16 @@ struct FbankConfig {
   double dither = 0.0;  // standard deviation of the noise added to samples in the int16 range
 };
 
+// InvalidArgument when a field of the configuration is out of its range.
+Result<MelRecipe> fbank_recipe(const FbankConfig& config);
+
 class OnlineFbank final : public MelFrames {
  public:
-  // InvalidArgument when a field of the configuration is out of its range.
+  // InvalidArgument as in fbank_recipe.
   static Result<OnlineFbank> create(const FbankConfig& config);
 
  private:
-  explicit OnlineFbank(const FbankConfig& config);
+  explicit OnlineFbank(MelRecipe recipe) : MelFrames(std::move(recipe)) {}
 };
 
 }  // namespace edge_speech

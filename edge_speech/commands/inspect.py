@@ -28,7 +28,8 @@ def show(document: dict[str, Any], args: argparse.Namespace) -> None:
     frontend, encoder = frontend_from_dict(document["frontend"]), document["encoder"]
     shift_ms = frontend.frame_shift_ms
     print(f"target    {document['target']}")
-    print(f"frontend  fbank, {frontend.num_mel_bins} bins, {frontend.sample_rate} Hz")
+    kind = document["frontend"]["type"]
+    print(f"frontend  {kind}, {frontend.num_features} features, {frontend.sample_rate} Hz")
     print(
         f"encoder   chunk {encoder['chunk_frames'] * shift_ms:g} ms, lookahead "
         f"{encoder['right_context_frames'] * shift_ms:g} ms, one row per "

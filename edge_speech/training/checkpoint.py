@@ -120,6 +120,6 @@ def _check(model: StreamingModel, tokens: list[str], frontend: dict[str, Any]) -
     spec = model.spec
     if len(tokens) != spec.vocab_size or len(set(tokens)) != len(tokens):
         raise InputError(f"{len(tokens)} tokens for {spec.vocab_size} outputs; they must match and differ")
-    bins = frontend_from_dict(frontend).num_mel_bins
+    bins = frontend_from_dict(frontend).num_features
     if bins != spec.num_features:
         raise InputError(f"the front end gives {bins} bins, the model reads {spec.num_features}")

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
-from edge_speech.features import SILENCE, FbankConfig, OnlineFbank, Resampler
+from edge_speech.features import SILENCE, FbankConfig, FrontendConfig, LogMelConfig, OnlineFrontend, Resampler
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training import augment
 from edge_speech.training.compose import compose
@@ -84,7 +84,7 @@ class Recordings:
 class TrainingSet(Dataset[Batch]):
     """Item `step` is the batch of that training step, drawn and augmented from (seed, step)."""
 
-    def __init__(self, recipe: Recipe, tokens: Tokens, frontend: FbankConfig) -> None:
+    def __init__(self, recipe: Recipe, tokens: Tokens, frontend: FrontendConfig) -> None:
         root = Path(recipe.data.root)
         self.recipe, self.tokens, self.frontend = recipe, tokens, frontend
         self.sources = [Recordings(s, root, frontend.sample_rate, tokens) for s in recipe.data.train]
@@ -108,26 +108,37 @@ class TrainingSet(Dataset[Batch]):
         speed = float(rng.choice(how.speeds))
         clips = [augment.change_speed(source.waveform(i), source.sample_rate, speed) for i in indices]
         waveform = self._distort(rng, source.join(rng, clips), how)
-        features = fbank(waveform, self.frontend)
+        features = features_of(waveform, self.frontend)
         numbers = self.tokens.encode(source.text(indices))
         assert numbers is not None
         if not len(features):
             return features, numbers
-        return augment.mask(rng, augment.tilt(rng, features, how), how), numbers
+        if _is_natural_log_mel(self.frontend):
+            features = augment.tilt(rng, features, how)
+        return augment.mask(rng, features, how), numbers
 
     def _distort(self, rng: np.random.Generator, waveform: FloatArray, how: Augment) -> FloatArray:
         return augment.add_noise(rng, augment.change_gain(rng, waveform, how), self.noises, how)
 
     def statistics(self, batches: int = 20) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation (F,) over the speech frames of the first batches, silence left out."""
+        """Mean and standard deviation (F,) of the first batches, less padding and, for fbank, silence."""
         frames = torch.cat([self[step].features.flatten(0, 1) for step in range(min(batches, len(self)))])
-        frames = frames[frames.mean(dim=1) > 0.0]
+        frames = frames[(frames != SILENCE).any(dim=1)]  # padding is not in any front end's statistics
+        if isinstance(self.frontend, FbankConfig):
+            frames = frames[frames.mean(dim=1) > 0.0]
         if len(frames) < 2:
             raise InputError("the training recordings hold no speech; check the manifests' audio")
         return frames.mean(dim=0).tolist(), frames.std(dim=0).clamp(min=1e-2).tolist()
 
 
-def evaluation_set(recipe: Recipe, tokens: Tokens, frontend: FbankConfig) -> list[tuple[Tensor, str]]:
+def _is_natural_log_mel(frontend: FrontendConfig) -> bool:
+    """A channel's response can be added to such features."""
+    if isinstance(frontend, LogMelConfig):
+        return frontend.log == "natural" and frontend.normalization == "none"
+    return isinstance(frontend, FbankConfig)
+
+
+def evaluation_set(recipe: Recipe, tokens: Tokens, frontend: FrontendConfig) -> list[tuple[Tensor, str]]:
     """Features (1, T, F) and text of every `dev` utterance, unaltered; strings are drawn from the seed."""
     items = []
     rng = np.random.default_rng(recipe.run.seed)
@@ -136,7 +147,7 @@ def evaluation_set(recipe: Recipe, tokens: Tokens, frontend: FbankConfig) -> lis
         for i in range(len(recordings.utterances)):
             chosen = recordings.draw(rng, rng.random()) if source.compose else [i]
             waveform = recordings.join(rng, [recordings.waveform(c) for c in chosen])
-            items.append((torch.from_numpy(fbank(waveform, frontend))[None], recordings.text(chosen)))
+            items.append((torch.from_numpy(features_of(waveform, frontend))[None], recordings.text(chosen)))
     return items
 
 
@@ -151,9 +162,9 @@ def collate(examples: list[tuple[FloatArray, list[int]]]) -> Batch:
     )
 
 
-def fbank(waveform: FloatArray, frontend: FbankConfig) -> FloatArray:
+def features_of(waveform: FloatArray, frontend: FrontendConfig) -> FloatArray:
     """Features (T, F) of a whole waveform, by the code that runs on the device."""
-    online = OnlineFbank(frontend)
+    online = OnlineFrontend(frontend)
     online.accept_waveform(waveform, frontend.sample_rate)
     online.input_finished()
     return online.read()

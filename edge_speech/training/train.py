@@ -48,7 +48,7 @@ class Trainer:
         self.tokens = Tokens.build(data.units, () if data.vocabulary else texts(recipe), data.vocabulary)
         self.training_set = TrainingSet(recipe, self.tokens, self.frontend)
         self.evaluation = evaluation_set(recipe, self.tokens, self.frontend)
-        shape = {"num_features": self.frontend.num_mel_bins, "vocab_size": len(self.tokens.symbols)}
+        shape = {"num_features": self.frontend.num_features, "vocab_size": len(self.tokens.symbols)}
         self.model = models.build(recipe.architecture, {**recipe.model, **shape})
         self.step = 0
         self.metrics: dict[str, Any] = {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from edge_speech.encoder import Encoder, FloatArray
-from edge_speech.features import FbankConfig
+from edge_speech.features import FrontendConfig
 from edge_speech.recognizer import Recognizer
 from edge_speech_tools.recordings import Recording
 
@@ -15,7 +15,7 @@ from edge_speech_tools.recordings import Recording
 class Line:
     """Front end and tokens: everything of the device line but the encoder."""
 
-    frontend: FbankConfig
+    frontend: FrontendConfig
     tokens: list[str]
 
 

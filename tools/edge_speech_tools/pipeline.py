@@ -133,7 +133,7 @@ def _load(config: OptimizeConfig, target: Target, plan: Plan) -> Job:
         target=target,
         plan=plan,
         loaded=loaded,
-        spec=check_contract(loaded.model, len(loaded.tokens), frontend.num_mel_bins),
+        spec=check_contract(loaded.model, len(loaded.tokens), frontend.num_features),
         line=Line(frontend, loaded.tokens),
         evaluation=_evaluation(config),
         calibration=_calibration(config),

@@ -11,7 +11,7 @@ import numpy as np
 from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
-from edge_speech.features import FbankConfig, OnlineFbank, Resampler
+from edge_speech.features import FrontendConfig, OnlineFrontend, Resampler
 from edge_speech.manifest import Utterance, read_manifest
 
 SYNTHETIC = "synthetic"
@@ -80,9 +80,9 @@ def at_rate(recording: Recording, sample_rate: int) -> FloatArray:
     return np.concatenate([resampler.process(samples), resampler.flush()])
 
 
-def features_of(waveform: FloatArray, frontend: FbankConfig) -> FloatArray:
+def features_of(waveform: FloatArray, frontend: FrontendConfig) -> FloatArray:
     """Features (T, F) of a whole waveform (N,) at the front end's rate."""
-    fbank = OnlineFbank(frontend)
-    fbank.accept_waveform(waveform, frontend.sample_rate)
-    fbank.input_finished()
-    return fbank.read()
+    online = OnlineFrontend(frontend)
+    online.accept_waveform(waveform, frontend.sample_rate)
+    online.input_finished()
+    return online.read()
