@@ -24,6 +24,8 @@ from edge_speech.features import (
     frontend_from_dict,
     frontend_to_dict,
 )
+from edge_speech.recognizer import Recognizer
+from tiny import SPEC, TOKENS, TinyEncoder, speech_like
 
 SLIDING: dict[str, Any] = {"normalization": "sliding", "sliding_frames": 50, "sliding_min_frames": 20}
 CONFIGS: list[FrontendConfig] = [
@@ -270,3 +272,27 @@ def test_bad_configurations_are_refused(kind: str, name: str, value: Any) -> Non
 def test_wrong_statistics_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="feature_"):
         frontend_from_dict({"type": "mfcc", "normalization": "fixed", **wrong})
+
+
+STREAMED: list[FrontendConfig] = [
+    MfccConfig(num_ceps=SPEC.num_features // 2, delta_order=1, **SLIDING),
+    replace(LogMelConfig.nemo(SPEC.num_features), preemphasis=0.9),
+]
+
+
+@pytest.mark.parametrize("config", STREAMED, ids=str)
+def test_the_stream_runs_every_front_end_in_any_cutting(config: FrontendConfig) -> None:
+    waveform = speech_like(2)
+    recognizer = Recognizer(TinyEncoder(), config, TOKENS)
+    runs = []
+    for chunk in (len(waveform), 777):
+        stream = recognizer.create_stream(keep_log_probs=True)
+        for start in range(0, len(waveform), chunk):
+            stream.accept_waveform(waveform[start : start + chunk], 16000)
+        stream.input_finished()
+        runs.append((stream.log_probs(), stream.result))
+    assert np.array_equal(runs[0][0], runs[1][0])
+    assert runs[0][1] == runs[1][1]
+    frames = len(run(waveform, config))
+    assert len(runs[0][0]) == -(-frames // SPEC.subsampling_factor)
+    assert all(0.0 <= token.start_s <= token.end_s <= 2.0 for token in runs[0][1].tokens)

@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <atomic>
@@ -122,7 +123,7 @@ EncoderShape make_shape(size_t chunk_frames, size_t right_context_frames, size_t
   return shape;
 }
 
-void init_stream(PyStream* self, const FbankConfig& frontend, std::vector<std::string> tokens,
+void init_stream(PyStream* self, const FrontendConfig& frontend, std::vector<std::string> tokens,
                  size_t blank_id, nb::object engine, Buffer features, Buffer log_probs, size_t chunk_frames,
                  size_t right_context_frames, size_t subsampling_factor, float padding_value,
                  bool keep_log_probs) {

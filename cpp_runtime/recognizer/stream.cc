@@ -12,15 +12,15 @@ namespace {
 // Audio is taken in pieces of this many samples, so that a whole file needs no more memory than a stream.
 constexpr size_t kPieceSamples = 4096;
 
-Status check_fit(const StreamConfig& config, const EncoderShape& shape) {
+Status check_fit(const StreamConfig& config, size_t num_features, const EncoderShape& shape) {
   if (shape.chunk_frames == 0 || shape.subsampling_factor == 0 || shape.vocab_size == 0 ||
       shape.chunk_frames % shape.subsampling_factor != 0) {
     return Status::invalid_argument("the encoder's chunk_frames " + std::to_string(shape.chunk_frames) +
                                     " must be a positive multiple of its subsampling_factor " +
                                     std::to_string(shape.subsampling_factor));
   }
-  if (shape.num_features != static_cast<size_t>(config.frontend.num_mel_bins)) {
-    return Status::invalid_argument("the frontend gives " + std::to_string(config.frontend.num_mel_bins) +
+  if (shape.num_features != num_features) {
+    return Status::invalid_argument("the frontend gives " + std::to_string(num_features) +
                                     " features and the encoder takes " + std::to_string(shape.num_features) +
                                     "; both must come from one model");
   }
@@ -35,16 +35,17 @@ Status check_fit(const StreamConfig& config, const EncoderShape& shape) {
 }  // namespace
 
 Result<std::unique_ptr<Stream>> Stream::create(const StreamConfig& config, std::unique_ptr<Encoder> encoder) {
-  Status fit = check_fit(config, encoder->shape());
+  Result<std::unique_ptr<Frontend>> frontend = create_frontend(config.frontend);
+  if (!frontend.ok()) return frontend.status();
+  Status fit = check_fit(config, frontend.value()->num_features(), encoder->shape());
   if (!fit.ok()) return fit;
-  Result<OnlineFbank> fbank = OnlineFbank::create(config.frontend);
-  if (!fbank.ok()) return fbank.status();
-  return std::unique_ptr<Stream>(new Stream(config, std::move(fbank.value()), std::move(encoder)));
+  return std::unique_ptr<Stream>(new Stream(config, std::move(frontend.value()), std::move(encoder)));
 }
 
-Stream::Stream(const StreamConfig& config, OnlineFbank fbank, std::unique_ptr<Encoder> encoder)
+Stream::Stream(const StreamConfig& config, std::unique_ptr<Frontend> frontend,
+               std::unique_ptr<Encoder> encoder)
     : config_(config),
-      fbank_(std::move(fbank)),
+      frontend_(std::move(frontend)),
       encoder_(std::move(encoder)),
       decoder_(encoder_->shape().vocab_size, config.blank_id) {}
 
@@ -90,8 +91,9 @@ Status Stream::set_rate(int sample_rate) {
   if (input_rate_ == sample_rate) return {};
   input_rate_ = 0;
   resampler_.reset();
-  if (sample_rate != config_.frontend.sample_rate) {
-    Result<Resampler> resampler = Resampler::create(sample_rate, config_.frontend.sample_rate);
+  const int frontend_rate = edge_speech::sample_rate(config_.frontend);
+  if (sample_rate != frontend_rate) {
+    Result<Resampler> resampler = Resampler::create(sample_rate, frontend_rate);
     if (!resampler.ok()) return resampler.status();
     resampler_.emplace(std::move(resampler.value()));
   }
@@ -108,7 +110,7 @@ Status Stream::consume(const float* samples, size_t n) {
     samples = resampled_.data();
     n = resampled_.size();
   }
-  Status status = fbank_.accept_waveform(samples, n);
+  Status status = frontend_->accept_waveform(samples, n);
   return status.ok() ? drain_frames() : fail(std::move(status));
 }
 
@@ -120,10 +122,10 @@ Status Stream::input_finished() {
   if (resampler_) {
     resampled_.clear();
     resampler_->flush(&resampled_);
-    status = fbank_.accept_waveform(resampled_.data(), resampled_.size());
+    status = frontend_->accept_waveform(resampled_.data(), resampled_.size());
     if (!status.ok()) return fail(std::move(status));
   }
-  fbank_.input_finished();
+  frontend_->input_finished();
   status = drain_frames();
   while (filled_ > 0 && status.ok()) status = run_padded_window();
   return status;
@@ -138,12 +140,12 @@ Status Stream::run_padded_window() {
   return run_window(std::min(rows, shape.output_frames()));
 }
 
-// Fills the window from the fbank, and runs it each time it is full.
+// Fills the window from the front end, and runs it each time it is full.
 Status Stream::drain_frames() {
   const EncoderShape& shape = encoder_->shape();
-  while (fbank_.num_frames_ready() > 0) {
+  while (frontend_->num_frames_ready() > 0) {
     float* next_row = encoder_->features() + filled_ * shape.num_features;
-    filled_ += fbank_.read(next_row, shape.window_frames() - filled_);
+    filled_ += frontend_->read(next_row, shape.window_frames() - filled_);
     if (filled_ < shape.window_frames()) continue;
     Status status = run_window(shape.output_frames());
     if (!status.ok()) return status;
@@ -184,7 +186,7 @@ Status Stream::fail(Status status) {
 }
 
 Status Stream::reset() {
-  fbank_.reset();
+  frontend_->reset();
   decoder_.reset();
   transcript_.clear();
   log_probs_.clear();
@@ -201,14 +203,11 @@ double Stream::audio_s() const {
   return input_samples_ == 0 ? 0.0 : static_cast<double>(input_samples_) / input_rate_;
 }
 
-// Row r stands for frames [r, r + 1) * subsampling_factor. Frame i of a snip_edges front end is centred at
-// i * shift + length / 2, otherwise at (i + 1/2) * shift; a frame's time is the shift around its centre.
+// Row r stands for frames [r, r + 1) * subsampling_factor.
 double Stream::row_s(int64_t row) const {
-  const FbankConfig& frontend = config_.frontend;
   const double frame = static_cast<double>(row) * static_cast<double>(encoder_->shape().subsampling_factor);
-  const double offset_ms =
-      frontend.snip_edges ? (frontend.frame_length_ms - frontend.frame_shift_ms) / 2 : 0.0;
-  return std::min((frame * frontend.frame_shift_ms + offset_ms) / 1000.0, audio_s());
+  const double ms = frame * frame_shift_ms(config_.frontend) + first_frame_ms(config_.frontend);
+  return std::min(std::max(ms, 0.0) / 1000.0, audio_s());
 }
 
 }  // namespace edge_speech

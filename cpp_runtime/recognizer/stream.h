@@ -11,14 +11,14 @@
 #include "backends/encoder.h"
 #include "base/status.h"
 #include "decoder/ctc_greedy.h"
-#include "features/fbank.h"
+#include "features/frontend_config.h"
 #include "features/resampler.h"
 #include "recognizer/transcript.h"
 
 namespace edge_speech {
 
 struct StreamConfig {
-  FbankConfig frontend;
+  FrontendConfig frontend;
   std::vector<std::string> tokens;  // one per symbol, blank included
   size_t blank_id = 0;
   bool keep_log_probs = false;  // keep every decoded row; for comparing engines, grows with the audio
@@ -63,7 +63,7 @@ class Stream {
   static constexpr int kHighestRate = 192000;
 
  private:
-  Stream(const StreamConfig& config, OnlineFbank fbank, std::unique_ptr<Encoder> encoder);
+  Stream(const StreamConfig& config, std::unique_ptr<Frontend> frontend, std::unique_ptr<Encoder> encoder);
 
   Status check_input(size_t n, int sample_rate) const;
   Status set_rate(int sample_rate);
@@ -75,7 +75,7 @@ class Stream {
   Status fail(Status status);
 
   StreamConfig config_;
-  OnlineFbank fbank_;
+  std::unique_ptr<Frontend> frontend_;
   std::unique_ptr<Encoder> encoder_;
   CtcGreedy decoder_;
   Transcript transcript_;

@@ -54,7 +54,9 @@ class CountingEncoder : public Encoder {
 
 StreamConfig make_config() {
   StreamConfig config;
-  config.frontend.num_mel_bins = static_cast<int>(kBins);
+  FbankConfig frontend;
+  frontend.num_mel_bins = static_cast<int>(kBins);
+  config.frontend = frontend;
   config.tokens = {"<blk>",
                    "\xE2\x96\x81"
                    "a",
