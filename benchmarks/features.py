@@ -1,4 +1,4 @@
-"""Microseconds per feature frame, ours beside kaldi-native-fbank and torchaudio, as JSON.
+"""Microseconds per feature frame, ours beside kaldi-native-fbank and torchaudio, as JSON and a picture.
 
     python benchmarks/features.py [-o FILE]
 
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,7 +119,7 @@ def microseconds_per_frame(function: Callable[[FloatArray], int], samples: Float
     return (time.perf_counter() - start) / frames * 1e6
 
 
-def measure() -> dict[str, object]:
+def measure() -> dict[str, Any]:
     torch.set_num_threads(1)
     samples = np.random.default_rng(0).normal(0, 0.1, AUDIO_S * CONFIG.sample_rate).astype(np.float32)
     for function in CONTENDERS:
@@ -155,15 +156,33 @@ def machine() -> dict[str, str]:
     }
 
 
+def draw(figures: dict[str, float], path: Path) -> None:
+    """Bars of microseconds per frame, ours and theirs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.add_subplot()
+    names = [name.replace("_", " ") for name in figures]
+    colours = ["tab:green" if name.startswith("ours") else "tab:gray" for name in figures]
+    axes.bar_label(axes.barh(names, list(figures.values()), color=colours), fmt="%.2f", padding=3)
+    axes.invert_yaxis()
+    axes.set_xlabel("microseconds a frame, from Python, one core")
+    axes.spines[["top", "right"]].set_visible(False)
+    FigureCanvasAgg(figure).print_png(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("-o", "--output", type=Path, help="write the JSON here as well")
+    parser.add_argument("-o", "--output", type=Path, help="write the JSON here as well, and a picture")
     output = parser.parse_args().output
-    text = json.dumps(measure(), indent=2)
+    measured = measure()
+    text = json.dumps(measured, indent=2)
     print(text)
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text + "\n")
+        draw(measured["us_per_frame"], output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

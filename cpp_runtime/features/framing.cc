@@ -9,10 +9,6 @@ Framing Framing::kaldi(int64_t length, int64_t shift, bool snip_edges) {
   return {length, shift, shift / 2 - length / 2, shift / 2, Edges::kMirror};
 }
 
-Framing Framing::centred(int64_t length, int64_t shift, Edges edges, bool keep_last) {
-  return {length, shift, -(length / 2), keep_last ? shift : 0, edges};
-}
-
 float* Framer::append(size_t n) {
   drop_used_samples();
   const size_t before = samples_.size();

@@ -19,9 +19,6 @@ struct Framing {
 
   // As in Kaldi's feat/feature-window.cc: from the first sample, or centred on f * shift + shift / 2.
   static Framing kaldi(int64_t length, int64_t shift, bool snip_edges);
-  // Centred on f * shift, as in librosa; the last frame, centred on the end or less than a shift before it,
-  // counts only with keep_last.
-  static Framing centred(int64_t length, int64_t shift, Edges edges, bool keep_last);
 };
 
 // Only what unread frames need is kept.

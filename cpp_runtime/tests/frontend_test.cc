@@ -107,6 +107,45 @@ void test_memory_is_bounded(const FrontendConfig& config) {
   CHECK(allocations == after_warm_up);
 }
 
+std::vector<float> frames(const Framing& framing, const std::vector<float>& samples, size_t chunk) {
+  Framer framer(framing);
+  std::vector<float> scratch(static_cast<size_t>(framing.length)), out;
+  const auto take = [&] {
+    while (framer.frames_ready() > 0) {
+      const float* frame = framer.next(scratch.data());
+      out.insert(out.end(), frame, frame + scratch.size());
+    }
+  };
+  for (size_t i = 0; i < samples.size(); i += chunk) {
+    const size_t n = std::min(chunk, samples.size() - i);
+    std::copy_n(samples.data() + i, n, framer.append(n));
+    take();
+  }
+  framer.finish();
+  take();
+  return out;
+}
+
+// Windows are zero or nearly so at a frame's ends, where the frames themselves must be right too.
+void test_frames_reach_over_the_ends() {
+  const std::vector<float> four = {1, 2, 3, 4};
+  const auto centred = [&](Edges edges) { return frames({4, 2, -2, 2, edges}, four, 4); };
+  CHECK((centred(Edges::kReflect) == std::vector<float>{3, 2, 1, 2, 1, 2, 3, 4, 3, 4, 3, 2}));
+  CHECK((centred(Edges::kMirror) == std::vector<float>{2, 1, 1, 2, 1, 2, 3, 4, 3, 4, 4, 3}));
+  CHECK((centred(Edges::kZero) == std::vector<float>{0, 0, 1, 2, 1, 2, 3, 4, 3, 4, 0, 0}));
+  std::vector<Framing> framings = {Framing::kaldi(9, 4, true), Framing::kaldi(9, 4, false),
+                                   Framing::kaldi(4, 9, false)};
+  for (Edges edges : {Edges::kReflect, Edges::kZero}) {
+    for (int64_t extra : {0, 4}) {
+      framings.push_back({8, 4, -4, extra, edges});
+      framings.push_back({9, 4, -4, extra, edges});
+      framings.push_back({9, 4, -5, extra, edges});
+    }
+  }
+  for (const Framing& framing : framings)
+    for (size_t n = 0; n < 60; ++n) CHECK(frames(framing, noise(n), 1) == frames(framing, noise(n), n + 1));
+}
+
 void test_first_frames_begin_where_they_are_centred() {
   FbankConfig snipped;
   snipped.snip_edges = true;
@@ -125,6 +164,7 @@ int main() {
     test_refusals_consume_nothing(config);
     test_memory_is_bounded(config);
   }
+  test_frames_reach_over_the_ends();
   test_first_frames_begin_where_they_are_centred();
   return failures() != 0;
 }
