@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from edge_speech.errors import CheckFailed, InputError
     from edge_speech.features import FbankConfig, LogMelConfig, MfccConfig, OnlineFbank, OnlineFrontend
     from edge_speech.recognizer import Recognizer, Result, Stream, Token
+    from edge_speech.vad import EnergyVad, VadConfig
 
 _HOMES = {
     "CheckFailed": "errors",
     "CtcGreedy": "ctc",
     "CtcResult": "ctc",
     "CtcToken": "ctc",
+    "EnergyVad": "vad",
     "FbankConfig": "features",
     "InputError": "errors",
     "LogMelConfig": "features",
@@ -37,6 +39,7 @@ _HOMES = {
     "Result": "recognizer",
     "Stream": "recognizer",
     "Token": "recognizer",
+    "VadConfig": "vad",
     "read_audio": "audio",
     "read_bundle": "bundle",
     "verify_bundle": "bundle",
@@ -47,6 +50,7 @@ __all__ = [
     "CtcGreedy",
     "CtcResult",
     "CtcToken",
+    "EnergyVad",
     "FbankConfig",
     "InputError",
     "LogMelConfig",
@@ -57,6 +61,7 @@ __all__ = [
     "Result",
     "Stream",
     "Token",
+    "VadConfig",
     "read_audio",
     "read_bundle",
     "verify_bundle",

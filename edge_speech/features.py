@@ -201,7 +201,7 @@ def frontend_to_dict(config: FrontendConfig) -> dict[str, Any]:
 def native_config(config: FrontendConfig) -> _core.FrontendConfig:
     """`config` for the C++ core. Raises InputError on values of the wrong type."""
     native: _core.FrontendConfig = getattr(_core, type(config).__name__)()
-    with _input_errors(f"{config}"):
+    with input_errors(f"{config}"):
         for name, value in asdict(config).items():
             setattr(native, name, value)
     return native
@@ -218,7 +218,7 @@ class OnlineFrontend:
         self.config = config
         self._resampler: Resampler | None = None
         self._sample_rate: int | None = None  # of the waveform, once its first piece is in
-        with _input_errors(f"{self.config}"):
+        with input_errors(f"{self.config}"):
             self._frontend = _core.Frontend(native_config(config))
 
     def accept_waveform(self, samples: npt.ArrayLike, sample_rate: int) -> None:
@@ -243,7 +243,7 @@ class OnlineFrontend:
                 f"sample_rate is {sample_rate}, was {self._sample_rate}; a waveform has one rate; reset first"
             )
         if sample_rate == self.config.sample_rate:
-            with _input_errors("samples"):
+            with input_errors("samples"):
                 self._frontend.accept_waveform(mono_float32(samples))
         else:
             self._accept_resampled(samples, sample_rate)
@@ -272,7 +272,7 @@ class OnlineFrontend:
         if self._resampler is None or self._resampler.in_hz != sample_rate:
             self._resampler = Resampler(sample_rate, self.config.sample_rate)
         resampled = self._resampler.process(samples)
-        with _input_errors("samples"):
+        with input_errors("samples"):
             self._frontend.accept_waveform(resampled)
 
 
@@ -295,7 +295,7 @@ class Resampler:
     def __init__(self, in_hz: int, out_hz: int) -> None:
         self.in_hz = in_hz
         self.out_hz = out_hz
-        with _input_errors(f"sample rates {in_hz!r} and {out_hz!r}"):
+        with input_errors(f"sample rates {in_hz!r} and {out_hz!r}"):
             self._resampler = _core.Resampler(in_hz, out_hz)
 
     def process(self, samples: npt.ArrayLike) -> FloatArray:
@@ -303,7 +303,7 @@ class Resampler:
 
         Raises InputError, and consumes nothing, on other samples and after `flush`.
         """
-        with _input_errors("samples"):
+        with input_errors("samples"):
             return self._resampler.process(mono_float32(samples))
 
     def flush(self) -> FloatArray:
@@ -343,7 +343,7 @@ def _typed(name: str, value: Any, kind: type) -> Any:
 
 
 @contextmanager
-def _input_errors(subject: str) -> Iterator[None]:
+def input_errors(subject: str) -> Iterator[None]:
     """What the C++ core refuses, as the error that commands report."""
     try:
         yield

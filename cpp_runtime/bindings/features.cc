@@ -1,5 +1,5 @@
-// Python: the front ends with their configurations, and Resampler; edge_speech/features.py adds the checks of
-// Python types.
+// Python: the front ends with their configurations, EnergyVad and Resampler; edge_speech/features.py adds the
+// checks of Python types.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/variant.h>
@@ -13,6 +13,7 @@
 #include "bindings/bindings.h"
 #include "features/frontend_config.h"
 #include "features/resampler.h"
+#include "features/vad.h"
 
 namespace edge_speech {
 namespace {
@@ -39,6 +40,14 @@ Matrix read_all(OwnedFrontend& self) {
   nb::capsule owner(rows, [](void* p) noexcept { delete[] static_cast<float*>(p); });
   self.frontend->read(rows, frames);
   return Matrix(rows, {frames, width}, owner);
+}
+
+void init_vad(EnergyVad* self, int sample_rate, double frame_ms, double onset_db, double offset_db,
+              double least_db, double floor_rise_db_per_s, double min_speech_ms, double hangover_ms) {
+  Result<EnergyVad> vad = EnergyVad::create({sample_rate, frame_ms, onset_db, offset_db, least_db,
+                                             floor_rise_db_per_s, min_speech_ms, hangover_ms});
+  if (!vad.ok()) raise_if_error(vad.status());
+  new (self) EnergyVad(std::move(vad.value()));
 }
 
 void init_resampler(Resampler* self, int in_hz, int out_hz) {
@@ -137,6 +146,16 @@ void bind_features(nb::module_& m) {
       .def_prop_ro("num_features", [](const OwnedFrontend& self) { return self.frontend->num_features(); })
       .def("read", &read_all)
       .def("reset", [](OwnedFrontend& self) { self.frontend->reset(); });
+  nb::class_<EnergyVad>(m, "EnergyVad")
+      .def("__init__", &init_vad, nb::kw_only(), nb::arg("sample_rate"), nb::arg("frame_ms"),
+           nb::arg("onset_db"), nb::arg("offset_db"), nb::arg("least_db"), nb::arg("floor_rise_db_per_s"),
+           nb::arg("min_speech_ms"), nb::arg("hangover_ms"))
+      .def("accept_waveform",
+           [](EnergyVad& self, Samples samples) {
+             raise_if_error(self.accept_waveform(samples.data(), samples.size()));
+           })
+      .def("take", &EnergyVad::take)
+      .def("reset", &EnergyVad::reset);
   nb::class_<Resampler>(m, "Resampler")
       .def("__init__", &init_resampler, nb::arg("in_hz"), nb::arg("out_hz"))
       .def("process", &process)
