@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge_speech.ctc import CtcGreedy, CtcResult, CtcToken
     from edge_speech.errors import CheckFailed, InputError
     from edge_speech.features import FbankConfig, OnlineFbank
+    from edge_speech.lm.model import NgramLm
     from edge_speech.recognizer import Recognizer, Result, Stream, Token
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "CtcToken": "ctc",
     "FbankConfig": "features",
     "InputError": "errors",
+    "NgramLm": "lm.model",
     "OnlineFbank": "features",
     "Recognizer": "recognizer",
     "Result": "recognizer",
@@ -46,6 +48,7 @@ __all__ = [
     "CtcToken",
     "FbankConfig",
     "InputError",
+    "NgramLm",
     "OnlineFbank",
     "Recognizer",
     "Result",

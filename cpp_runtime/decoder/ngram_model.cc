@@ -17,7 +17,11 @@ Result<std::shared_ptr<const NgramModel>> NgramModel::load(const std::string& pa
 
 Result<std::shared_ptr<const NgramModel>> NgramModel::from_bytes(Bytes bytes) {
   if (is_ngram_image(bytes)) return from_image(std::move(bytes));
-  Result<Arpa> arpa = parse_arpa(std::string_view(bytes.data, bytes.size));
+  return from_arpa(std::string_view(bytes.data, bytes.size));
+}
+
+Result<std::shared_ptr<const NgramModel>> NgramModel::from_arpa(std::string_view text) {
+  Result<Arpa> arpa = parse_arpa(text);
   if (!arpa.ok()) return arpa.status();
   Result<Bytes> image = build_ngram_image(std::move(arpa.value()));
   if (!image.ok()) return image.status();

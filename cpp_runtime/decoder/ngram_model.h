@@ -20,7 +20,10 @@ class NgramModel final : public LanguageModel {
   // A compiled file (mapped, verified) or ARPA text (read, compiled in memory). InvalidArgument in one line.
   static Result<std::shared_ptr<const NgramModel>> load(const std::string& path);
 
-  // From ARPA text, or from the bytes of a compiled file at an address that is a multiple of 8.
+  // From ARPA text, which is not needed afterwards.
+  static Result<std::shared_ptr<const NgramModel>> from_arpa(std::string_view text);
+
+  // From ARPA text or a compiled file's bytes, at an address that is a multiple of 8; these are kept.
   static Result<std::shared_ptr<const NgramModel>> from_bytes(Bytes bytes);
 
   LmState begin() const override { return begin_; }
