@@ -38,7 +38,7 @@ def count_ngrams(sentences: Iterable[list[str]], vocabulary: Vocabulary, order: 
     """All n-grams of orders 1 to `order`.
 
     Memory grows with the distinct n-grams, not with the text. Training order 4 on 10 million words with 9.4
-    million different 4-grams, 22.7 million n-grams in all, peaks at 1.6 GB; 0.2 GB is the block of text at hand.
+    million different 4-grams, 22.7 million n-grams in all, peaks at 1.6 GB, 0.2 GB of it the block at hand.
     """
     counter = _WindowCounter(len(vocabulary.words), order)
     ids, block = vocabulary.ids(), []

@@ -1,8 +1,9 @@
 """Interpolated modified Kneser-Ney estimation with three discounts per order.
 
 S. F. Chen, J. Goodman, "An empirical study of smoothing techniques for language modeling", Harvard TR-10-98,
-1998, section 3. Lower orders count distinct left neighbours, except after "<s>", and pruned n-grams leave their
-mass to the back-off weight: K. Heafield et al., "Scalable modified Kneser-Ney language model estimation", 2013.
+1998, section 3. Lower orders count distinct left neighbours, except after "<s>", and pruned n-grams leave
+their mass to the back-off weight: K. Heafield et al., "Scalable modified Kneser-Ney language model
+estimation", ACL 2013.
 """
 
 from __future__ import annotations
