@@ -157,6 +157,33 @@ void test_every_truncation_of_the_text_is_refused() {
   }
 }
 
+// Pieces of the text copied elsewhere and bytes changed: refused in one line, or a model that scores.
+void test_mangled_arpa_does_no_harm() {
+  const std::string text = kArpa, odd("\n\t -.0e9\\\xff\0=", 13);
+  uint32_t random = 1;
+  const auto below = [&random](size_t n) {
+    random = random * 1664525u + 1013904223u;
+    return static_cast<size_t>(random >> 8) % n;
+  };
+  size_t accepted = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string mangled = text;
+    for (size_t k = 0; k < 1 + below(3); ++k) {
+      const size_t from = below(text.size()), to = below(mangled.size());
+      if (below(2) == 0) mangled[to] = odd[below(odd.size())];
+      if (below(2) == 0) mangled.replace(to, below(8), text.substr(from, below(8)));
+    }
+    const Result<Model> model = NgramModel::from_arpa(mangled);
+    if (!model.ok()) {
+      CHECK(model.status().message().find('\n') == std::string::npos);
+      continue;
+    }
+    ++accepted;
+    for (float score : scores_of(*model.value(), {"a", "b", "zebra"})) CHECK(std::isfinite(score));
+  }
+  CHECK(accepted > 100 && accepted < 19000);
+}
+
 void test_every_change_of_an_image_is_refused() {
   const Model model = model_of(kArpa);
   const std::string image(model->image().data, model->image().size);
@@ -219,6 +246,7 @@ int main() {
   edge_speech::test_an_image_is_the_model();
   edge_speech::test_hostile_arpa();
   edge_speech::test_every_truncation_of_the_text_is_refused();
+  edge_speech::test_mangled_arpa_does_no_harm();
   edge_speech::test_every_change_of_an_image_is_refused();
   edge_speech::test_forged_images_do_no_harm();
   edge_speech::test_files();
