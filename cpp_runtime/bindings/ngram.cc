@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bindings/bindings.h"
@@ -23,16 +24,34 @@ Model value_of(const Result<Model>& model) {
   return model.value();
 }
 
-// Scores of the words of a sentence and of its end.
-std::vector<float> log_probs(const NgramModel& model, const std::vector<std::string>& words) {
+std::string_view utf8(nb::handle word) {
+  Py_ssize_t size = 0;
+  const char* text = PyUnicode_AsUTF8AndSize(word.ptr(), &size);
+  if (text == nullptr) throw nb::python_error();
+  return {text, static_cast<size_t>(size)};
+}
+
+// Gives `take` the score of each word (a str) and of the sentence's end.
+template <typename Take>
+void score_words(const NgramModel& model, const nb::list& words, Take take) {
+  LmState state = model.begin();
+  for (nb::handle word : words) {
+    take(model.score(state, model.find(utf8(word)).value_or(model.unknown()), &state));
+  }
+  take(model.end(state));
+}
+
+std::vector<float> log_probs(const NgramModel& model, const nb::list& words) {
   std::vector<float> scores;
   scores.reserve(words.size() + 1);
-  LmState state = model.begin();
-  for (const std::string& word : words) {
-    scores.push_back(model.score(state, model.find(word).value_or(model.unknown()), &state));
-  }
-  scores.push_back(model.end(state));
+  score_words(model, words, [&scores](float score) { scores.push_back(score); });
   return scores;
+}
+
+double score(const NgramModel& model, const nb::list& words) {
+  double sum = 0;
+  score_words(model, words, [&sum](float score) { sum += score; });
+  return sum;
 }
 
 std::vector<uint32_t> counts(const NgramModel& model) {
@@ -50,6 +69,7 @@ void bind_ngram(nb::module_& m) {
       .def_static("from_arpa",
                   [](nb::bytes text) { return value_of(NgramModel::from_arpa({text.c_str(), text.size()})); })
       .def("log_probs", &log_probs)
+      .def("score", &score)
       .def("knows",
            [](const NgramModel& self, const std::string& word) {
              const std::optional<uint32_t> id = self.find(word);

@@ -53,7 +53,7 @@ class NgramLm:
 
     def score(self, sentence: str) -> float:
         """ln p of the whole sentence, its end included."""
-        return sum(self.log_probs(sentence))
+        return self.core.score(sentence.split())
 
 
 def _unpacked(path: Path) -> bytes | None:
