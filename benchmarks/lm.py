@@ -7,8 +7,8 @@ size of the compiled model, the time to load it, the perplexity on the held-out 
 sentences given as text from Python, and how far any prefix of one is from KenLM's score (natural logarithm).
 
 `recognition`: for log_probs simulated from held-out lines (benchmarks/posteriors.py says how) at several
-error rates, with characters and with 500 pieces, the error rates in percent of greedy decoding: what a decoder
-with the model starts from.
+error rates, with characters and with 500 pieces, the error rates in percent of greedy decoding: what a
+decoder with the model starts from.
 """
 
 from __future__ import annotations

@@ -41,8 +41,7 @@ class Builder {
   void fill_words(const NgramView& view) const;
 
   Arpa arpa_;
-  std::vector<uint32_t> words_;        // of each node
-  std::vector<float> log_probs_;       // of each node
+  std::vector<NgramNode> nodes_;       // `next` is not known yet
   std::vector<float> backoffs_;        // of each node
   std::vector<uint32_t> suffixes_;     // of each node: the longest proper suffix that is a node
   std::vector<uint32_t> first_child_;  // of each context, and one more
@@ -65,8 +64,8 @@ Result<Bytes> Builder::run() {
 }
 
 void Builder::add_root() {
-  words_ = {0};
-  log_probs_ = backoffs_ = {0.0f};
+  nodes_ = {{0, 0.0f, 0}};
+  backoffs_ = {0.0f};
   suffixes_ = {0};
   first_child_ = {1};
 }
@@ -108,23 +107,22 @@ Status Builder::check_unique(size_t order, const std::vector<Place>& places) con
 
 void Builder::append(size_t order, const std::vector<Place>& places) {
   const ArpaOrder& from = arpa_.orders[order - 1];
-  const uint32_t first = static_cast<uint32_t>(words_.size());
+  const uint32_t first = static_cast<uint32_t>(nodes_.size());
   for (const Place& place : places) {
     const auto parent = static_cast<uint32_t>(place.parent_and_word >> 32);
     const auto word = static_cast<uint32_t>(place.parent_and_word);
-    while (first_child_.size() <= parent) first_child_.push_back(static_cast<uint32_t>(words_.size()));
-    words_.push_back(word);
-    log_probs_.push_back(from.log_probs[place.index]);
+    while (first_child_.size() <= parent) first_child_.push_back(static_cast<uint32_t>(nodes_.size()));
+    nodes_.push_back({word, from.log_probs[place.index], 0});
     backoffs_.push_back(from.backoffs[place.index]);
     suffixes_.push_back(order == 1 ? 0 : suffix_of(parent, word));
   }
   // The contexts up to here: those below this order. The nodes just added have no children yet.
-  while (first_child_.size() <= first) first_child_.push_back(static_cast<uint32_t>(words_.size()));
+  while (first_child_.size() <= first) first_child_.push_back(static_cast<uint32_t>(nodes_.size()));
 }
 
 uint32_t Builder::child(uint32_t parent, uint32_t word) const {
   if (parent == 0) return 1 + word;
-  return find_child(words_.data(), first_child_[parent], first_child_[parent + 1], word);
+  return find_child(nodes_.data(), first_child_[parent], first_child_[parent + 1], word);
 }
 
 // Every suffix chain ends at the empty context, which has all words.
@@ -145,7 +143,7 @@ std::string Builder::shown(size_t order, uint32_t index) const {
 // The state of each node: itself, or the nearest suffix that the model can tell apart from shorter ones.
 std::vector<uint32_t> Builder::states() const {
   const size_t contexts = first_child_.size() - 1;
-  std::vector<uint32_t> states(words_.size());
+  std::vector<uint32_t> states(nodes_.size());
   for (uint32_t node = 1; node < states.size(); ++node) {
     const bool parent = node < contexts && first_child_[node] < first_child_[node + 1];
     const bool weighted = node < contexts && backoffs_[node] != 0.0f;
@@ -180,9 +178,8 @@ void Builder::fill(const NgramView& view) const {
     contexts[c] = {backoffs_[c], states[suffixes_[c]], first_child_[c]};
   }
   contexts[view.num_contexts].first_child = view.num_nodes;
-  std::memcpy(const_cast<uint32_t*>(view.words), words_.data(), words_.size() * sizeof(uint32_t));
-  auto* entries = const_cast<NgramEntry*>(view.entries);
-  for (uint32_t node = 0; node < view.num_nodes; ++node) entries[node] = {log_probs_[node], states[node]};
+  auto* nodes = const_cast<NgramNode*>(view.nodes);
+  for (uint32_t i = 0; i < view.num_nodes; ++i) nodes[i] = {nodes_[i].word, nodes_[i].log_prob, states[i]};
   fill_words(view);
 }
 

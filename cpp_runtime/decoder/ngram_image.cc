@@ -32,16 +32,15 @@ uint64_t sum_of_counts(const NgramHeader& header, uint32_t orders) {
 }
 
 struct Offsets {
-  uint64_t words, entries, text_offsets, slots, text, end;
+  uint64_t nodes, text_offsets, slots, text, end;
 };
 
 Offsets offsets_of(const NgramHeader& header) {
   const uint64_t contexts = 1 + sum_of_counts(header, header.order - 1);
   const uint64_t nodes = 1 + sum_of_counts(header, header.order);
   Offsets at;
-  at.words = padded(sizeof(NgramHeader) + (contexts + 1) * sizeof(NgramContext));
-  at.entries = padded(at.words + nodes * sizeof(uint32_t));
-  at.text_offsets = at.entries + nodes * sizeof(NgramEntry);
+  at.nodes = padded(sizeof(NgramHeader) + (contexts + 1) * sizeof(NgramContext));
+  at.text_offsets = padded(at.nodes + nodes * sizeof(NgramNode));
   at.slots = padded(at.text_offsets + (uint64_t{header.counts[0]} + 1) * sizeof(uint32_t));
   at.text = padded(at.slots + uint64_t{header.slots} * sizeof(uint32_t));
   at.end = padded(at.text + header.text_bytes);
@@ -76,10 +75,10 @@ bool contexts_in_range(const NgramView& view) {
   return good && view.contexts[view.num_contexts].first_child == view.num_nodes;
 }
 
-bool entries_in_range(const NgramView& view) {
+bool nodes_in_range(const NgramView& view) {
   bool good = true;
   for (uint32_t i = 0; i < view.num_nodes; ++i) {
-    good &= std::isfinite(view.entries[i].log_prob) && view.entries[i].next < view.num_contexts;
+    good &= std::isfinite(view.nodes[i].log_prob) && view.nodes[i].next < view.num_contexts;
   }
   return good;
 }
@@ -141,8 +140,7 @@ NgramView view_ngram_image(const char* data) {
   const Offsets at = offsets_of(*header);
   return {header,
           reinterpret_cast<const NgramContext*>(data + sizeof(NgramHeader)),
-          reinterpret_cast<const uint32_t*>(data + at.words),
-          reinterpret_cast<const NgramEntry*>(data + at.entries),
+          reinterpret_cast<const NgramNode*>(data + at.nodes),
           reinterpret_cast<const uint32_t*>(data + at.text_offsets),
           reinterpret_cast<const uint32_t*>(data + at.slots),
           data + at.text,
@@ -175,7 +173,7 @@ Result<NgramView> verify_ngram_image(const Bytes& bytes) {
   }
   if (ngram_checksum(bytes.data, bytes.size) != header.checksum) return damaged("wrong checksum");
   const NgramView view = view_ngram_image(bytes.data);
-  if (!contexts_in_range(view) || !entries_in_range(view)) return damaged("n-grams out of range");
+  if (!contexts_in_range(view) || !nodes_in_range(view)) return damaged("n-grams out of range");
   if (!words_in_range(view)) return damaged("words out of range");
   return view;
 }

@@ -19,8 +19,7 @@ constexpr uint32_t kNoWord = 0xffffffff;
 // of 8 bytes:
 //
 //   NgramContext contexts[C + 1]    C contexts; of the last entry only first_child counts
-//   uint32_t words[N]               last word of each of the N nodes
-//   NgramEntry entries[N]
+//   NgramNode nodes[N]
 //   uint32_t text_offsets[V + 1]    word w is text[text_offsets[w], text_offsets[w + 1])
 //   uint32_t slots[header.slots]    hash table, open addressing: word id + 1, 0 is empty
 //   char text[header.text_bytes]
@@ -49,7 +48,8 @@ struct NgramContext {
   uint32_t first_child;  // children are [first_child, first_child of the next context)
 };
 
-struct NgramEntry {
+struct NgramNode {
+  uint32_t word;  // the n-gram's last
   float log_prob;
   uint32_t next;  // context after this n-gram
 };
@@ -58,8 +58,7 @@ struct NgramEntry {
 struct NgramView {
   const NgramHeader* header;
   const NgramContext* contexts;
-  const uint32_t* words;
-  const NgramEntry* entries;
+  const NgramNode* nodes;
   const uint32_t* text_offsets;
   const uint32_t* slots;
   const char* text;

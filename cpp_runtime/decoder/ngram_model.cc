@@ -36,7 +36,7 @@ Result<std::shared_ptr<const NgramModel>> NgramModel::from_image(Bytes image) {
 
 NgramModel::NgramModel(Bytes image, const NgramView& view) : image_(std::move(image)), view_(view) {
   const uint32_t word = view_.header->begin;
-  begin_ = word == kNoWord ? 0 : view_.entries[1 + word].next;
+  begin_ = word == kNoWord ? 0 : view_.nodes[1 + word].next;
 }
 
 float NgramModel::score(LmState state, uint32_t word, LmState* next) const {
@@ -45,7 +45,7 @@ float NgramModel::score(LmState state, uint32_t word, LmState* next) const {
   uint32_t node = 1 + word;  // what the empty context has
   while (state != 0) {
     const NgramContext& context = view_.contexts[state];
-    const uint32_t child = find_child(view_.words, context.first_child, (&context)[1].first_child, word);
+    const uint32_t child = find_child(view_.nodes, context.first_child, (&context)[1].first_child, word);
     if (child != 0) {
       node = child;
       break;
@@ -53,8 +53,8 @@ float NgramModel::score(LmState state, uint32_t word, LmState* next) const {
     backoff += context.backoff;
     state = context.lower;
   }
-  *next = view_.entries[node].next;
-  return backoff + view_.entries[node].log_prob;
+  *next = view_.nodes[node].next;
+  return backoff + view_.nodes[node].log_prob;
 }
 
 float NgramModel::end(LmState state) const {
