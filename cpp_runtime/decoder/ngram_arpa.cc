@@ -13,6 +13,7 @@ constexpr double kLowestLog10 = -10000.0;    // of a probability; customary is -
 constexpr double kLargestBackoff = 10000.0;  // log10, either sign
 constexpr double kUnknownLog10 = -100.0;     // of <unk> where the file has none, as in KenLM
 constexpr uint64_t kMostWords = 1u << 30;
+constexpr uint64_t kMostNgrams = 1u << 31;
 constexpr size_t kShownCharacters = 40;
 
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\v' || c == '\f'; }
@@ -100,8 +101,8 @@ Status Parser::read_counts() {
     }
     all += count;
   }
-  if (counts_[0] == 0 || counts_[0] > kMostWords || all >= kNoWord - 2) {
-    return error("allowed: 1 to 2^30 1-grams, fewer than 2^32 n-grams");
+  if (counts_[0] == 0 || counts_[0] > kMostWords || all >= kMostNgrams) {
+    return error("allowed: 1 to 2^30 1-grams, fewer than 2^31 n-grams");
   }
   arpa_.orders.resize(counts_.size());
   return {};

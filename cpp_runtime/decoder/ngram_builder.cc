@@ -6,8 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "decoder/ngram_search.h"
-
 namespace edge_speech {
 namespace {
 
@@ -19,6 +17,14 @@ struct Place {
     return parent_and_word != other.parent_and_word ? parent_and_word < other.parent_and_word
                                                     : index < other.index;
   }
+};
+
+// The n-grams form a trie while they are sorted: node 0 is the empty context, node 1 + w the unigram of word
+// w, then come the bigrams and so on; those of one order by (parent, word), so that the children of a node
+// lie side by side.
+struct Node {
+  uint32_t word;  // the last of its n-gram
+  float log_prob;
 };
 
 class Builder {
@@ -38,10 +44,11 @@ class Builder {
   std::vector<uint32_t> states() const;
   NgramHeader header() const;
   void fill(const NgramView& view) const;
+  void insert(const NgramView& view, const NgramSlot& ngram) const;
   void fill_words(const NgramView& view) const;
 
   Arpa arpa_;
-  std::vector<NgramNode> nodes_;       // `next` is not known yet
+  std::vector<Node> nodes_;
   std::vector<float> backoffs_;        // of each node
   std::vector<uint32_t> suffixes_;     // of each node: the longest proper suffix that is a node
   std::vector<uint32_t> first_child_;  // of each context, and one more
@@ -64,7 +71,7 @@ Result<Bytes> Builder::run() {
 }
 
 void Builder::add_root() {
-  nodes_ = {{0, 0.0f, 0}};
+  nodes_ = {{0, 0.0f}};
   backoffs_ = {0.0f};
   suffixes_ = {0};
   first_child_ = {1};
@@ -112,7 +119,7 @@ void Builder::append(size_t order, const std::vector<Place>& places) {
     const auto parent = static_cast<uint32_t>(place.parent_and_word >> 32);
     const auto word = static_cast<uint32_t>(place.parent_and_word);
     while (first_child_.size() <= parent) first_child_.push_back(static_cast<uint32_t>(nodes_.size()));
-    nodes_.push_back({word, from.log_probs[place.index], 0});
+    nodes_.push_back({word, from.log_probs[place.index]});
     backoffs_.push_back(from.backoffs[place.index]);
     suffixes_.push_back(order == 1 ? 0 : suffix_of(parent, word));
   }
@@ -120,9 +127,12 @@ void Builder::append(size_t order, const std::vector<Place>& places) {
   while (first_child_.size() <= first) first_child_.push_back(static_cast<uint32_t>(nodes_.size()));
 }
 
+// 0 when there is none.
 uint32_t Builder::child(uint32_t parent, uint32_t word) const {
   if (parent == 0) return 1 + word;
-  return find_child(nodes_.data(), first_child_[parent], first_child_[parent + 1], word);
+  const auto first = nodes_.begin() + first_child_[parent], last = nodes_.begin() + first_child_[parent + 1];
+  const auto at = std::lower_bound(first, last, word, [](const Node& n, uint32_t w) { return n.word < w; });
+  return at != last && at->word == word ? static_cast<uint32_t>(at - nodes_.begin()) : 0;
 }
 
 // Every suffix chain ends at the empty context, which has all words.
@@ -165,8 +175,10 @@ NgramHeader Builder::header() const {
   header.unknown = arpa_.unknown;
   header.begin = id("<s>");
   header.end = id("</s>");
-  header.slots = 1;
-  while (header.slots < 2 * arpa_.words.size()) header.slots *= 2;
+  const size_t longer = nodes_.size() - 1 - header.counts[0];
+  header.ngram_slots = static_cast<uint32_t>(longer + longer / 2 + 1);
+  header.word_slots = 1;
+  while (header.word_slots < 2 * arpa_.words.size()) header.word_slots *= 2;
   for (const std::string_view word : arpa_.words) header.text_bytes += static_cast<uint32_t>(word.size());
   return header;
 }
@@ -174,20 +186,31 @@ NgramHeader Builder::header() const {
 void Builder::fill(const NgramView& view) const {
   const std::vector<uint32_t> states = this->states();
   auto* contexts = const_cast<NgramContext*>(view.contexts);
-  for (uint32_t c = 0; c < view.num_contexts; ++c) {
-    contexts[c] = {backoffs_[c], states[suffixes_[c]], first_child_[c]};
+  for (uint32_t c = 0; c < view.num_contexts; ++c) contexts[c] = {backoffs_[c], states[suffixes_[c]]};
+  auto* unigrams = const_cast<NgramScore*>(view.unigrams);
+  for (uint32_t w = 0; w < view.header->counts[0]; ++w) {
+    unigrams[w] = {nodes_[1 + w].log_prob, states[1 + w]};
   }
-  contexts[view.num_contexts].first_child = view.num_nodes;
-  auto* nodes = const_cast<NgramNode*>(view.nodes);
-  for (uint32_t i = 0; i < view.num_nodes; ++i) nodes[i] = {nodes_[i].word, nodes_[i].log_prob, states[i]};
+  for (uint32_t c = 1; c < view.num_contexts; ++c) {
+    for (uint32_t node = first_child_[c]; node < first_child_[c + 1]; ++node) {
+      insert(view, {c, nodes_[node].word, {nodes_[node].log_prob, states[node]}});
+    }
+  }
   fill_words(view);
+}
+
+void Builder::insert(const NgramView& view, const NgramSlot& ngram) const {
+  auto* slots = const_cast<NgramSlot*>(view.ngrams);
+  uint32_t at = ngram_slot(ngram.context, ngram.word, view.header->ngram_slots);
+  while (slots[at].context != 0) at = at + 1 == view.header->ngram_slots ? 0 : at + 1;
+  slots[at] = ngram;
 }
 
 void Builder::fill_words(const NgramView& view) const {
   auto* offsets = const_cast<uint32_t*>(view.text_offsets);
-  auto* slots = const_cast<uint32_t*>(view.slots);
+  auto* slots = const_cast<uint32_t*>(view.words);
   auto* text = const_cast<char*>(view.text);
-  const uint32_t mask = view.header->slots - 1;
+  const uint32_t mask = view.header->word_slots - 1;
   for (uint32_t id = 0; id < arpa_.words.size(); ++id) {
     const std::string_view word = arpa_.words[id];
     std::memcpy(text + offsets[id], word.data(), word.size());

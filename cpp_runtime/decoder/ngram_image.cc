@@ -23,7 +23,7 @@ Status damaged(const std::string& what) {
                                   "); make it again with `edge-speech lm compile`");
 }
 
-uint64_t padded(uint64_t bytes) { return (bytes + 7) / 8 * 8; }
+uint64_t padded(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 uint64_t sum_of_counts(const NgramHeader& header, uint32_t orders) {
   uint64_t sum = 0;
@@ -32,17 +32,19 @@ uint64_t sum_of_counts(const NgramHeader& header, uint32_t orders) {
 }
 
 struct Offsets {
-  uint64_t nodes, text_offsets, slots, text, end;
+  uint64_t contexts, unigrams, ngrams, text_offsets, words, text, end;
 };
 
 Offsets offsets_of(const NgramHeader& header) {
   const uint64_t contexts = 1 + sum_of_counts(header, header.order - 1);
-  const uint64_t nodes = 1 + sum_of_counts(header, header.order);
+  const uint64_t words = header.counts[0];
   Offsets at;
-  at.nodes = padded(sizeof(NgramHeader) + (contexts + 1) * sizeof(NgramContext));
-  at.text_offsets = padded(at.nodes + nodes * sizeof(NgramNode));
-  at.slots = padded(at.text_offsets + (uint64_t{header.counts[0]} + 1) * sizeof(uint32_t));
-  at.text = padded(at.slots + uint64_t{header.slots} * sizeof(uint32_t));
+  at.contexts = padded(sizeof(NgramHeader));
+  at.unigrams = padded(at.contexts + contexts * sizeof(NgramContext));
+  at.ngrams = padded(at.unigrams + words * sizeof(NgramScore));
+  at.text_offsets = padded(at.ngrams + header.ngram_slots * sizeof(NgramSlot));
+  at.words = padded(at.text_offsets + (words + 1) * sizeof(uint32_t));
+  at.text = padded(at.words + header.word_slots * sizeof(uint32_t));
   at.end = padded(at.text + header.text_bytes);
   return at;
 }
@@ -58,36 +60,40 @@ Status check_header(const NgramHeader& header) {
   }
   if (sum_of_counts(header, header.order) >= kNoWord) return damaged("more n-grams than 32 bits can number");
   const uint32_t words = header.counts[0];
-  if (header.slots <= words || (header.slots & (header.slots - 1)) != 0) return damaged("word table size");
+  const uint32_t slots = header.word_slots;
+  if (slots <= words || (slots & (slots - 1)) != 0) return damaged("word table size");
   const bool names = header.unknown < words && (header.begin < words || header.begin == kNoWord) &&
                      (header.end < words || header.end == kNoWord);
   return names ? Status() : damaged("special words out of range");
 }
 
 bool contexts_in_range(const NgramView& view) {
-  bool good = view.contexts[0].first_child == 1 && view.contexts[0].lower == 0;
-  good &= view.contexts[1].first_child == 1 + view.header->counts[0];
+  bool good = view.contexts[0].lower == 0;
   for (uint32_t c = 0; c < view.num_contexts; ++c) {
     const NgramContext& context = view.contexts[c];
     good &= std::isfinite(context.backoff) && (c == 0 || context.lower < c);  // so every chain ends at 0
-    good &= context.first_child <= view.contexts[c + 1].first_child;
-  }
-  return good && view.contexts[view.num_contexts].first_child == view.num_nodes;
-}
-
-bool nodes_in_range(const NgramView& view) {
-  bool good = true;
-  for (uint32_t i = 0; i < view.num_nodes; ++i) {
-    good &= std::isfinite(view.nodes[i].log_prob) && view.nodes[i].next < view.num_contexts;
   }
   return good;
+}
+
+bool ngrams_in_range(const NgramView& view) {
+  const auto in_range = [&view](const NgramScore& score) {
+    return std::isfinite(score.log_prob) && score.next < view.num_contexts;
+  };
+  bool good = true, empty = false;
+  for (uint32_t w = 0; w < view.header->counts[0]; ++w) good &= in_range(view.unigrams[w]);
+  for (uint32_t s = 0; s < view.header->ngram_slots; ++s) {
+    good &= in_range(view.ngrams[s].score);
+    empty |= view.ngrams[s].context == 0;
+  }
+  return good && empty;  // an empty slot ends every search
 }
 
 bool words_in_range(const NgramView& view) {
   const uint32_t words = view.header->counts[0];
   bool good = view.text_offsets[words] == view.header->text_bytes;
   for (uint32_t w = 0; w < words; ++w) good &= view.text_offsets[w] <= view.text_offsets[w + 1];
-  for (uint32_t s = 0; s < view.header->slots; ++s) good &= view.slots[s] <= words;
+  for (uint32_t s = 0; s < view.header->word_slots; ++s) good &= view.words[s] <= words;
   return good;
 }
 
@@ -139,13 +145,13 @@ NgramView view_ngram_image(const char* data) {
   const auto* header = reinterpret_cast<const NgramHeader*>(data);
   const Offsets at = offsets_of(*header);
   return {header,
-          reinterpret_cast<const NgramContext*>(data + sizeof(NgramHeader)),
-          reinterpret_cast<const NgramNode*>(data + at.nodes),
+          reinterpret_cast<const NgramContext*>(data + at.contexts),
+          reinterpret_cast<const NgramScore*>(data + at.unigrams),
+          reinterpret_cast<const NgramSlot*>(data + at.ngrams),
           reinterpret_cast<const uint32_t*>(data + at.text_offsets),
-          reinterpret_cast<const uint32_t*>(data + at.slots),
+          reinterpret_cast<const uint32_t*>(data + at.words),
           data + at.text,
-          static_cast<uint32_t>(1 + sum_of_counts(*header, header->order - 1)),
-          static_cast<uint32_t>(1 + sum_of_counts(*header, header->order))};
+          static_cast<uint32_t>(1 + sum_of_counts(*header, header->order - 1))};
 }
 
 uint64_t ngram_checksum(const char* data, size_t size) {
@@ -173,7 +179,7 @@ Result<NgramView> verify_ngram_image(const Bytes& bytes) {
   }
   if (ngram_checksum(bytes.data, bytes.size) != header.checksum) return damaged("wrong checksum");
   const NgramView view = view_ngram_image(bytes.data);
-  if (!contexts_in_range(view) || !nodes_in_range(view)) return damaged("n-grams out of range");
+  if (!contexts_in_range(view) || !ngrams_in_range(view)) return damaged("n-grams out of range");
   if (!words_in_range(view)) return damaged("words out of range");
   return view;
 }

@@ -13,19 +13,19 @@ namespace edge_speech {
 constexpr uint32_t kMaxNgramOrder = 6;
 constexpr uint32_t kNoWord = 0xffffffff;
 
-// The n-grams form a trie. Node 0 is the empty context, node 1 + w the unigram of word w, then come the
-// bigrams and so on; nodes of one order are sorted by (parent, word), so that the children of a node lie side
-// by side. Nodes below the highest order are contexts. After the header follow, each starting at a multiple
-// of 8 bytes:
+// Every n-gram below the highest order, and the empty one, is a context and has a number; 0 is the empty
+// context. After the header follow, each starting at a multiple of 64 bytes:
 //
-//   NgramContext contexts[C + 1]    C contexts; of the last entry only first_child counts
-//   NgramNode nodes[N]
-//   uint32_t text_offsets[V + 1]    word w is text[text_offsets[w], text_offsets[w + 1])
-//   uint32_t slots[header.slots]    hash table, open addressing: word id + 1, 0 is empty
-//   char text[header.text_bytes]
+//   NgramContext contexts[C]
+//   NgramScore unigrams[V]            the words in the empty context
+//   NgramSlot ngrams[ngram_slots]     hash table of all longer n-grams, open addressing, some slots empty
+//   uint32_t text_offsets[V + 1]      word w is text[text_offsets[w], text_offsets[w + 1])
+//   uint32_t words[word_slots]        hash table of the words, open addressing: word id + 1, 0 is empty
+//   char text[text_bytes]
 //
-// Numbers are little-endian, logarithms natural. `lower` and `next` skip contexts that have neither children
-// nor a back-off weight: such contexts score like their suffix, and histories that score alike share a state.
+// Numbers are little-endian, logarithms natural. `lower` and `next` skip contexts that have neither
+// continuations nor a back-off weight: such contexts score like their suffix, and histories that score alike
+// share a state.
 struct NgramHeader {
   char magic[8];
   uint64_t checksum;  // of all bytes after this field
@@ -36,34 +36,39 @@ struct NgramHeader {
   uint32_t unknown;                 // word ids; kNoWord where the model has none
   uint32_t begin;
   uint32_t end;
-  uint32_t slots;  // a power of two above the number of words
+  uint32_t ngram_slots;
+  uint32_t word_slots;  // a power of two above the number of words
   uint32_t text_bytes;
-  uint32_t reserved[2];
+  uint32_t reserved;
 };
 static_assert(sizeof(NgramHeader) == 80, "the header has no gaps");
 
 struct NgramContext {
-  float backoff;         // ln of the back-off weight
-  uint32_t lower;        // context to go on with when no child fits
-  uint32_t first_child;  // children are [first_child, first_child of the next context)
+  float backoff;   // ln of the back-off weight
+  uint32_t lower;  // context to go on with when this one does not have the word
 };
 
-struct NgramNode {
-  uint32_t word;  // the n-gram's last
+struct NgramScore {
   float log_prob;
-  uint32_t next;  // context after this n-gram
+  uint32_t next;  // context after the n-gram
+};
+
+struct NgramSlot {
+  uint32_t context;  // 0: an empty slot
+  uint32_t word;
+  NgramScore score;
 };
 
 // Pointers into an image.
 struct NgramView {
   const NgramHeader* header;
   const NgramContext* contexts;
-  const NgramNode* nodes;
+  const NgramScore* unigrams;
+  const NgramSlot* ngrams;
   const uint32_t* text_offsets;
-  const uint32_t* slots;
+  const uint32_t* words;
   const char* text;
   uint32_t num_contexts;
-  uint32_t num_nodes;
 };
 
 // Memory and whoever keeps it alive.
@@ -94,6 +99,13 @@ uint64_t ngram_checksum(const char* data, size_t size);
 // View of an untrusted image once everything in it is known to be in range: scoring then cannot read outside
 // it or run forever. InvalidArgument otherwise.
 Result<NgramView> verify_ngram_image(const Bytes& bytes);
+
+// Where an n-gram begins its search in a table of `slots`.
+inline uint32_t ngram_slot(uint32_t context, uint32_t word, uint32_t slots) {
+  uint64_t hash = context * uint64_t{0x9e3779b97f4a7c15} ^ word * uint64_t{0xc2b2ae3d27d4eb4f};
+  hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15;
+  return static_cast<uint32_t>((hash >> 32) * slots >> 32);
+}
 
 // Where a word begins its search in the hash table, before masking.
 inline uint32_t ngram_word_hash(const char* word, size_t size) {

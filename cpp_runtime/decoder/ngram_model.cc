@@ -5,7 +5,6 @@
 
 #include "decoder/ngram_arpa.h"
 #include "decoder/ngram_builder.h"
-#include "decoder/ngram_search.h"
 
 namespace edge_speech {
 
@@ -36,25 +35,30 @@ Result<std::shared_ptr<const NgramModel>> NgramModel::from_image(Bytes image) {
 
 NgramModel::NgramModel(Bytes image, const NgramView& view) : image_(std::move(image)), view_(view) {
   const uint32_t word = view_.header->begin;
-  begin_ = word == kNoWord ? 0 : view_.nodes[1 + word].next;
+  begin_ = word == kNoWord ? 0 : view_.unigrams[word].next;
 }
 
 float NgramModel::score(LmState state, uint32_t word, LmState* next) const {
   if (word >= view_.header->counts[0]) word = view_.header->unknown;
   float backoff = 0.0f;
-  uint32_t node = 1 + word;  // what the empty context has
-  while (state != 0) {
-    const NgramContext& context = view_.contexts[state];
-    const uint32_t child = find_child(view_.nodes, context.first_child, (&context)[1].first_child, word);
-    if (child != 0) {
-      node = child;
-      break;
-    }
-    backoff += context.backoff;
-    state = context.lower;
+  const NgramScore* found = nullptr;
+  for (; state != 0 && (found = find_ngram(state, word)) == nullptr; state = view_.contexts[state].lower) {
+    backoff += view_.contexts[state].backoff;
   }
-  *next = view_.nodes[node].next;
-  return backoff + view_.nodes[node].log_prob;
+  if (found == nullptr) found = view_.unigrams + word;
+  *next = found->next;
+  return backoff + found->log_prob;
+}
+
+const NgramScore* NgramModel::find_ngram(uint32_t context, uint32_t word) const {
+  const uint32_t slots = view_.header->ngram_slots;
+  uint32_t at = ngram_slot(context, word, slots);
+  while (view_.ngrams[at].context != 0) {
+    const NgramSlot& slot = view_.ngrams[at];
+    if (slot.context == context && slot.word == word) return &slot.score;
+    at = at + 1 == slots ? 0 : at + 1;
+  }
+  return nullptr;
 }
 
 float NgramModel::end(LmState state) const {
@@ -64,10 +68,10 @@ float NgramModel::end(LmState state) const {
 }
 
 std::optional<uint32_t> NgramModel::find(std::string_view word) const {
-  const uint32_t mask = view_.header->slots - 1;
+  const uint32_t mask = view_.header->word_slots - 1;
   uint32_t slot = ngram_word_hash(word.data(), word.size()) & mask;
-  for (uint32_t tried = 0; tried <= mask && view_.slots[slot] != 0; ++tried, slot = (slot + 1) & mask) {
-    const uint32_t id = view_.slots[slot] - 1;
+  for (uint32_t tried = 0; tried <= mask && view_.words[slot] != 0; ++tried, slot = (slot + 1) & mask) {
+    const uint32_t id = view_.words[slot] - 1;
     if (text(id) == word) return id;
   }
   return std::nullopt;

@@ -41,6 +41,7 @@ class NgramModel final : public LanguageModel {
  private:
   NgramModel(Bytes image, const NgramView& view);
   static Result<std::shared_ptr<const NgramModel>> from_image(Bytes image);
+  const NgramScore* find_ngram(uint32_t context, uint32_t word) const;  // null when it is not there
   std::string_view text(uint32_t word) const;
 
   Bytes image_;
