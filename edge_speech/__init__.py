@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge_speech.ctc import CtcGreedy, CtcResult, CtcToken
     from edge_speech.errors import CheckFailed, InputError
     from edge_speech.features import FbankConfig, LogMelConfig, MfccConfig, OnlineFbank, OnlineFrontend
+    from edge_speech.lm.model import NgramLm
     from edge_speech.recognizer import Recognizer, Result, Stream, Token
     from edge_speech.vad import EnergyVad, VadConfig
 
@@ -33,6 +34,7 @@ _HOMES = {
     "InputError": "errors",
     "LogMelConfig": "features",
     "MfccConfig": "features",
+    "NgramLm": "lm.model",
     "OnlineFbank": "features",
     "OnlineFrontend": "features",
     "Recognizer": "recognizer",
@@ -55,6 +57,7 @@ __all__ = [
     "InputError",
     "LogMelConfig",
     "MfccConfig",
+    "NgramLm",
     "OnlineFbank",
     "OnlineFrontend",
     "Recognizer",

@@ -1,0 +1,150 @@
+"""An n-gram model's making, size, speed and worth, beside KenLM, as JSON.
+
+    python benchmarks/lm.py TEXT [--held-out 1000] [--order 4] [--prune 0 0 1 1] [--utterances 200] [-o FILE]
+
+TEXT has one sentence a line, plain or .gz; its last lines are held out. Reported are the time to train, the
+size of the compiled model, the time to load it, the perplexity on the held-out lines, the time per score for
+sentences given as text from Python, and how far any prefix of one is from KenLM's score (natural logarithm).
+
+`recognition`: for log_probs simulated from held-out lines (benchmarks/posteriors.py says how) at several
+error rates, with characters and with 500 pieces, the error rates in percent of greedy decoding: what a
+decoder with the model starts from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jiwer
+import numpy as np
+from posteriors import Simulator, character_pieces, frequent_pieces
+
+from edge_speech.ctc import CtcGreedy
+from edge_speech.lm.model import NgramLm
+from edge_speech.lm.perplexity import perplexity
+from edge_speech.lm.text import read_sentences
+from edge_speech.lm.train import TrainConfig, train
+from edge_speech_tools.provenance import host
+
+ERROR_RATES = (0.0, 0.02, 0.05, 0.10)
+PIECES = 500
+RUNS = 7
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    sentences = list(read_sentences(args.text))
+    known, held_out = sentences[: -args.held_out], sentences[-args.held_out :]
+    config = TrainConfig(args.order, tuple(args.prune))
+    with tempfile.TemporaryDirectory() as folder:
+        model = measure_model(Path(folder), known, held_out, config)
+    return {
+        "train": asdict(config),
+        "model": model,
+        "recognition": measure_recognition(known, held_out[: args.utterances]),
+        "utterances": min(args.utterances, len(held_out)),
+        "machine": {**host(), "python": platform.python_version(), "numpy": version("numpy")},
+    }
+
+
+def measure_model(
+    folder: Path, known: list[list[str]], held_out: list[list[str]], config: TrainConfig
+) -> dict[str, Any]:
+    text, arpa, compiled = folder / "text", folder / "lm.arpa", folder / "lm.bin"
+    text.write_text("".join(" ".join(words) + "\n" for words in known), encoding="utf-8")
+    train_s, document = timed(lambda: train(text, arpa, config))
+    compiled.write_bytes(NgramLm.load(arpa).core.image().data)
+    load_s, lm = timed(lambda: NgramLm.load(compiled))
+    return {
+        "ngrams": document["ngrams"],
+        "train_s": round(train_s, 2),
+        "arpa_bytes": arpa.stat().st_size,
+        "compiled_bytes": compiled.stat().st_size,
+        "load_ms": round(1000 * load_s, 1),
+        "held_out": {k: round(v, 2) for k, v in asdict(perplexity(lm, held_out)).items()},
+        **beside_kenlm(lm, arpa, [" ".join(words) for words in held_out]),
+    }
+
+
+def beside_kenlm(lm: NgramLm, arpa: Path, lines: list[str]) -> dict[str, Any]:
+    try:
+        import kenlm
+    except ImportError:
+        return {"kenlm": None}
+    peer = kenlm.Model(str(arpa))
+    runs = [[timed(lambda m=m: list(map(m.score, lines)))[0] for m in (lm, peer)] for _ in range(RUNS)]
+    scores = sum(len(line.split()) + 1 for line in lines)
+    ours, theirs = (round(median(times) / scores * 1e9) for times in zip(*runs, strict=True))
+    return {
+        "ns_per_score": ours,
+        "kenlm_ns_per_score": theirs,
+        "largest_difference": max(farthest_prefix(lm, peer, line) for line in lines),
+    }
+
+
+def farthest_prefix(lm: NgramLm, peer: Any, line: str) -> float:
+    theirs = np.cumsum([score for score, _, _ in peer.full_scores(line)]) * math.log(10)
+    return float(np.abs(np.cumsum(lm.log_probs(line)) - theirs).max())
+
+
+def measure_recognition(known: list[list[str]], spoken: list[list[str]]) -> list[dict[str, Any]]:
+    sets = {"characters": character_pieces([*known, *spoken])}
+    sets["pieces"] = tuple(dict.fromkeys((*sets["characters"], *frequent_pieces(known, PIECES))))
+    results = []
+    for units, pieces in sets.items():
+        for error_rate in ERROR_RATES:
+            heard = recognise(Simulator(pieces, error_rate), spoken)
+            said = [" ".join(words) for words in spoken]
+            rates = {
+                "wer": round(100 * jiwer.wer(said, heard), 2),
+                "cer": round(100 * jiwer.cer(said, heard), 2),
+            }
+            results.append(
+                {"units": units, "vocab_size": len(pieces), "error_rate": error_rate, "greedy": rates}
+            )
+    return results
+
+
+def recognise(simulator: Simulator, spoken: list[list[str]]) -> list[str]:
+    decoder, heard = CtcGreedy(list(simulator.pieces)), []
+    for words in spoken:
+        decoder.reset()
+        decoder.step(simulator.log_probs(words))
+        heard.append(decoder.finish().text)
+    return heard
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    value = function()
+    return time.perf_counter() - start, value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("text", type=Path, help="one sentence a line, plain or .gz")
+    parser.add_argument("--held-out", type=int, default=1000, help="last lines not trained on")
+    parser.add_argument("--order", type=int, default=4)
+    parser.add_argument("--prune", type=int, nargs="+", default=[0])
+    parser.add_argument("--utterances", type=int, default=200, help="held-out lines to simulate")
+    parser.add_argument("-o", "--output", type=Path, help="write the JSON here as well")
+    args = parser.parse_args()
+    text = json.dumps(measure(args), indent=2)
+    print(text)
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
