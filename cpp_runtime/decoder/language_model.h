@@ -1,0 +1,38 @@
+// A language model as the beam search sees it: small state handles in, natural-log scores out.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace edge_speech {
+
+// Names a history in its model. Equal handles of one model give equal scores for every continuation, and a
+// handle stays valid for as long as the model lives.
+using LmState = uint32_t;
+
+// Read-only after construction: any number of threads and streams may share one model. begin, score, end and
+// find allocate nothing, so that the decoder may call them for every word of every beam.
+class LanguageModel {
+ public:
+  virtual ~LanguageModel() = default;
+
+  // The history of an utterance that has no word yet ("<s>").
+  virtual LmState begin() const = 0;
+
+  // ln p(word | history of `state`), and the history with `word` added in *next (never null). `word` is what
+  // find or unknown gave. Finite for every known word.
+  virtual float score(LmState state, uint32_t word, LmState* next) const = 0;
+
+  // ln p("</s>" | history of `state`); 0 for a model without an end symbol.
+  virtual float end(LmState state) const = 0;
+
+  // The id of `word` (UTF-8, exactly as in the model's text), nothing when the model does not have it.
+  virtual std::optional<uint32_t> find(std::string_view word) const = 0;
+
+  // The id that stands for every word not in the model ("<unk>"); score(unknown()) is the model's own figure,
+  // finite, to which the decoder adds the user's penalty.
+  virtual uint32_t unknown() const = 0;
+};
+
+}  // namespace edge_speech
