@@ -1,0 +1,177 @@
+#include "decoder/ctc_prefix_beam.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "decoder/log_add.h"
+
+namespace edge_speech {
+namespace {
+
+constexpr size_t kTokensReserved = 1024;
+constexpr size_t kMostReserved = 1 << 16;  // nodes; more are allocated when they are needed
+constexpr int64_t kRowsPerCommit = 32;
+constexpr uint32_t kNoColumn = UINT32_MAX;
+
+Status check(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& c) {
+  const auto refuse = [](const std::string& name, const std::string& got, const std::string& allowed) {
+    return Status::invalid_argument(name + " is " + got + "; allowed: " + allowed);
+  };
+  if (blank_id >= vocab_size)
+    return refuse("blank_id", std::to_string(blank_id), "0 to " + std::to_string(vocab_size) + " - 1");
+  if (c.beam_size < 1 || c.beam_size > 4096)
+    return refuse("beam_size", std::to_string(c.beam_size), "1 to 4096, for example 8");
+  if (c.tokens_per_row < 1)
+    return refuse("tokens_per_row", std::to_string(c.tokens_per_row), "1 or more, for example 32");
+  if (!(c.beam_threshold > 0))
+    return refuse("beam_threshold", std::to_string(c.beam_threshold), "above 0 (nats), for example 20");
+  if (!(c.token_threshold > 0))
+    return refuse("token_threshold", std::to_string(c.token_threshold), "above 0 (nats), for example 12");
+  if (c.max_undecided_tokens < 1)
+    return refuse("max_undecided_tokens", std::to_string(c.max_undecided_tokens),
+                  "1 or more, for example 64");
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CtcPrefixBeam>> CtcPrefixBeam::create(size_t vocab_size, size_t blank_id,
+                                                             const CtcPrefixBeamConfig& config) {
+  Status status = check(vocab_size, blank_id, config);
+  if (!status.ok()) return status;
+  return std::unique_ptr<CtcPrefixBeam>(new CtcPrefixBeam(vocab_size, blank_id, config));
+}
+
+CtcPrefixBeam::CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& config)
+    : vocab_size_(vocab_size),
+      blank_id_(static_cast<int>(blank_id)),
+      config_(config),
+      row_tokens_(vocab_size, blank_id, config.tokens_per_row, config.token_threshold),
+      column_(vocab_size, kNoColumn) {
+  beam_.reserve(config.beam_size);
+  next_.reserve(config.beam_size);
+  stays_.reserve(config.beam_size);
+  candidates_.reserve(config.beam_size + 1);
+  merged_.reserve(config.beam_size * std::min(config.tokens_per_row, vocab_size));
+  const size_t undecided = std::min(config.max_undecided_tokens, kMostReserved / config.beam_size) + 1;
+  prefixes_.reserve(config.beam_size * (undecided + 1));
+  alignments_.reserve(config.beam_size * undecided * 4);  // two paths, twice the tokens: see unify_oldest
+  reset();
+}
+
+void CtcPrefixBeam::reset() {
+  prefixes_.reset();
+  alignments_.reset();
+  tokens_.clear();
+  tokens_.reserve(kTokensReserved);
+  row_ = 0;
+  num_committed_ = 0;
+  finished_ = false;
+  Hypothesis empty{prefixes_.root(), 0.0, kImpossible, 0.0, {}, {}};
+  empty.blank_path.log_prob = 0.0;
+  beam_.assign(1, empty);
+  prefixes_.set_place(prefixes_.root(), 0);
+}
+
+Status CtcPrefixBeam::step(const float* log_probs, size_t rows) {
+  if (finished_) return Status::failed_precondition("rows after finish(); call reset() first");
+  Status status;
+  for (size_t r = 0; r < rows && status.ok(); ++r) {
+    const float* row = log_probs + r * vocab_size_;
+    if (row_tokens_.select(row)) {
+      advance(row);
+    } else {
+      status = broken_row(row_);
+    }
+  }
+  commit();
+  append_undecided(beam_.front(), &tokens_);
+  return status;
+}
+
+void CtcPrefixBeam::advance(const float* row) {
+  candidates_.clear();
+  propose_stays(row);
+  propose_extensions();
+  drop_unlikely();
+  build(row);
+  replace_beam();
+  ++row_;
+  if (prefixes_.length(beam_.front().node) - num_committed_ > config_.max_undecided_tokens) commit();
+  if (row_ % kRowsPerCommit != 0) return;
+  commit();
+  unify_oldest();
+}
+
+// The mass of the same sequence one row later: a blank, its last token once more, or that token new after the
+// sequence without it, when that is in the beam too.
+CtcPrefixBeam::Mass CtcPrefixBeam::stay(const Hypothesis& h, const float* row) {
+  const double blank = h.total + row[blank_id_];
+  const int last = prefixes_.token(h.node);
+  if (last < 0) return {blank, kImpossible, blank};
+  double nonblank = h.nonblank + row[last];
+  const PrefixTree::Node parent = prefixes_.parent(h.node);
+  const uint32_t place = parent == PrefixTree::kNone ? PrefixTree::kNotInBeam : prefixes_.place(parent);
+  if (place != PrefixTree::kNotInBeam) {
+    const Hypothesis& shorter = beam_[place];
+    nonblank =
+        log_add(nonblank, (prefixes_.token(parent) == last ? shorter.blank : shorter.total) + row[last]);
+    if (column_[last] != kNoColumn) merged_[place * row_tokens_.list().size() + column_[last]] = 1;
+  }
+  return {blank, nonblank, log_add(blank, nonblank)};
+}
+
+void CtcPrefixBeam::propose_stays(const float* row) {
+  const std::vector<RowToken>& tokens = row_tokens_.list();
+  for (uint32_t k = 0; k < tokens.size(); ++k) column_[tokens[k].id] = k;
+  merged_.assign(beam_.size() * tokens.size(), 0);
+  stays_.clear();
+  for (uint32_t i = 0; i < beam_.size(); ++i) {
+    stays_.push_back(stay(beam_[i], row));
+    propose({stays_.back().total, i, kStay});
+  }
+  for (const RowToken& token : tokens) column_[token.id] = kNoColumn;
+}
+
+// Tokens come best first, so a sequence's first token that cannot enter the beam ends its row. Its own last
+// token counts from the blank mass alone, as a token repeats only after a blank.
+void CtcPrefixBeam::propose_extensions() {
+  const std::vector<RowToken>& tokens = row_tokens_.list();
+  const size_t room = config_.beam_size;
+  for (uint32_t i = 0; i < beam_.size(); ++i) {
+    const Hypothesis& h = beam_[i];
+    const int last = prefixes_.token(h.node);
+    for (size_t k = 0; k < tokens.size(); ++k) {
+      const auto token = static_cast<int>(tokens[k].id);
+      if (candidates_.size() == room && h.total + tokens[k].log_prob < candidates_.front().score) break;
+      if (!merged_[i * tokens.size() + k])
+        propose({(token == last ? h.blank : h.total) + tokens[k].log_prob, i, token});
+    }
+  }
+}
+
+// Equal scores fall to the better place in the beam, then to the lower token.
+bool CtcPrefixBeam::better(const Candidate& a, const Candidate& b) {
+  if (a.score != b.score) return a.score > b.score;
+  return a.from != b.from ? a.from < b.from : a.token < b.token;
+}
+
+void CtcPrefixBeam::propose(const Candidate& candidate) {
+  if (candidate.score == kImpossible) return;
+  if (candidates_.size() == config_.beam_size) {
+    if (!better(candidate, candidates_.front())) return;
+    std::pop_heap(candidates_.begin(), candidates_.end(), better);
+    candidates_.pop_back();
+  }
+  candidates_.push_back(candidate);
+  std::push_heap(candidates_.begin(), candidates_.end(), better);
+}
+
+void CtcPrefixBeam::drop_unlikely() {
+  std::sort_heap(candidates_.begin(), candidates_.end(), better);
+  const double lowest = candidates_.front().score - config_.beam_threshold;
+  while (candidates_.back().score < lowest) candidates_.pop_back();
+}
+
+}  // namespace edge_speech

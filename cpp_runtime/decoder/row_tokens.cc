@@ -1,0 +1,67 @@
+#include "decoder/row_tokens.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace edge_speech {
+namespace {
+
+constexpr size_t kWidth = 16;  // values compared side by side; a plain maximum does not vectorise
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+struct Extent {
+  float best = -kInfinity;
+  bool valid = true;
+};
+
+// The row's maximum. NaN compares as not below infinity.
+Extent find_extent(const float* row, size_t size) {
+  float best[kWidth];
+  int odd[kWidth] = {};
+  std::fill(best, best + kWidth, -kInfinity);
+  size_t i = 0;
+  for (; i + kWidth <= size; i += kWidth) {
+    for (size_t l = 0; l < kWidth; ++l) {
+      const float value = row[i + l];
+      best[l] = value > best[l] ? value : best[l];
+      odd[l] |= static_cast<int>(!(value < kInfinity));
+    }
+  }
+  for (; i < size; ++i) {
+    best[0] = std::max(best[0], row[i]);
+    odd[0] |= static_cast<int>(!(row[i] < kInfinity));
+  }
+  const float highest = *std::max_element(best, best + kWidth);
+  return {highest, std::count(odd, odd + kWidth, 0) == kWidth && highest > -kInfinity};
+}
+
+bool before(const RowToken& a, const RowToken& b) {
+  return a.log_prob != b.log_prob ? a.log_prob > b.log_prob : a.id < b.id;
+}
+
+}  // namespace
+
+RowTokens::RowTokens(size_t vocab_size, size_t blank_id, size_t max_tokens, double threshold)
+    : vocab_size_(vocab_size), blank_id_(blank_id), max_tokens_(max_tokens), threshold_(threshold) {
+  list_.reserve(vocab_size);
+}
+
+bool RowTokens::select(const float* row) {
+  list_.clear();
+  const Extent extent = find_extent(row, vocab_size_);
+  if (!extent.valid) return false;
+  const auto lowest = static_cast<float>(extent.best - threshold_);
+  for (size_t i = 0; i < vocab_size_; ++i) {
+    if (row[i] >= lowest && row[i] > -kInfinity && i != blank_id_)
+      list_.push_back({static_cast<uint32_t>(i), row[i]});
+  }
+  if (list_.size() > max_tokens_) {
+    const auto end = list_.begin() + static_cast<std::ptrdiff_t>(max_tokens_);
+    std::nth_element(list_.begin(), end, list_.end(), before);
+    list_.erase(end, list_.end());
+  }
+  std::sort(list_.begin(), list_.end(), before);
+  return true;
+}
+
+}  // namespace edge_speech
