@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_speech.audio import read_audio
     from edge_speech.bundle import read_bundle, verify_bundle
-    from edge_speech.ctc import CtcGreedy, CtcResult, CtcToken
+    from edge_speech.ctc import CtcConfig, CtcGreedy, CtcHypothesis, CtcPrefixBeam, CtcResult, CtcToken
     from edge_speech.errors import CheckFailed, InputError
     from edge_speech.features import FbankConfig, OnlineFbank
     from edge_speech.recognizer import Recognizer, Result, Stream, Token
 
 _HOMES = {
     "CheckFailed": "errors",
+    "CtcConfig": "ctc",
     "CtcGreedy": "ctc",
+    "CtcHypothesis": "ctc",
+    "CtcPrefixBeam": "ctc",
     "CtcResult": "ctc",
     "CtcToken": "ctc",
     "FbankConfig": "features",
@@ -41,7 +44,10 @@ _HOMES = {
 
 __all__ = [
     "CheckFailed",
+    "CtcConfig",
     "CtcGreedy",
+    "CtcHypothesis",
+    "CtcPrefixBeam",
     "CtcResult",
     "CtcToken",
     "FbankConfig",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,26 +27,56 @@ class CtcToken:
 
 @dataclass(frozen=True)
 class CtcResult:
-    """What has been decoded so far."""
+    """What has been decoded so far; no later row changes `committed_text`, the beginning of `text`."""
 
     text: str
     tokens: tuple[CtcToken, ...]
+    committed_text: str
 
 
-class CtcGreedy:
-    """Best-path decoding: the most probable symbol per row, equal neighbours merged, blanks dropped.
+@dataclass(frozen=True)
+class CtcHypothesis:
+    """One text of the beam with `log_prob`, ln of the sum over its alignments that the search kept."""
 
-    `tokens` has one symbol per column of log_probs, blank included. Raises InputError on a bad blank_id.
+    text: str
+    tokens: tuple[CtcToken, ...]
+    log_prob: float
+
+
+@dataclass(frozen=True)
+class CtcConfig:
+    """What a beam search keeps; all thresholds in nats.
+
+    `beam_size` hypotheses after each row, none more than `beam_threshold` below the best; a token may begin
+    in a row when it is among its `tokens_per_row` best and not more than `token_threshold` below the best
+    symbol. Hypotheses that differ more than `max_undecided_tokens` back are decided for the best one, so that
+    memory stays bounded; anything nearer stays open for as long as it is in the beam.
     """
 
-    def __init__(self, tokens: Sequence[str], blank_id: int = 0) -> None:
+    beam_size: int = 8
+    beam_threshold: float = 20.0
+    tokens_per_row: int = 32
+    token_threshold: float = 12.0
+    max_undecided_tokens: int = 64
+
+
+class _Decoder:
+    """Rows in, result out, around a decoder of `_core`."""
+
+    def __init__(self, tokens: Sequence[str], blank_id: int) -> None:
         if not 0 <= blank_id < len(tokens):
             raise InputError(f"blank_id is {blank_id}; allowed: 0 to {len(tokens) - 1}, one of the tokens")
         self._symbols = list(tokens)
-        self._decoder = _core.CtcGreedy(len(self._symbols), blank_id)
+        self._decoder = self._open(len(self._symbols), blank_id)
+
+    def _open(self, vocab_size: int, blank_id: int) -> _core.CtcDecoder:
+        raise NotImplementedError
 
     def step(self, log_probs: npt.ArrayLike) -> None:
-        """Decode more rows, (T, V) natural-log probabilities. Raises InputError on NaN or a wrong shape."""
+        """Decode more rows, (T, V) natural-log probabilities; T may be 0.
+
+        Raises InputError on a wrong shape and on a row with NaN or +infinity; the rows before it are decoded.
+        """
         rows = np.ascontiguousarray(log_probs, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != len(self._symbols):
             raise InputError(f"log_probs have shape {rows.shape}; allowed: (T, {len(self._symbols)})")
@@ -56,17 +86,71 @@ class CtcGreedy:
             raise InputError(str(error)) from None
 
     def result(self) -> CtcResult:
-        """Tokens and text so far; only the last token can still grow."""
-        decoded = [CtcToken(self._symbols[i], start, end, c) for i, start, end, c in self._decoder.tokens()]
-        return CtcResult(join_pieces(t.token for t in decoded), tuple(decoded))
+        """Tokens and text so far."""
+        tokens = self._named(self._decoder.tokens())
+        committed = join_pieces(t.token for t in tokens[: self._decoder.num_committed])
+        return CtcResult(join_pieces(t.token for t in tokens), tokens, committed)
 
     def finish(self) -> CtcResult:
-        """The final result; greedy decoding holds nothing back."""
+        """No more rows until `reset`: the final result, all of it committed."""
+        self._decoder.finish()
         return self.result()
 
     def reset(self) -> None:
         """Ready for a new utterance."""
         self._decoder.reset()
+
+    def _named(self, tokens: Iterable[tuple[int, int, int, float]]) -> tuple[CtcToken, ...]:
+        return tuple(CtcToken(self._symbols[i], start, end, c) for i, start, end, c in tokens)
+
+
+class CtcGreedy(_Decoder):
+    """Best-path decoding: the most probable symbol per row, equal neighbours merged, blanks dropped.
+
+    `tokens` has one symbol per column of log_probs, blank included; only the last token can still grow.
+    Raises InputError on a bad blank_id.
+    """
+
+    def __init__(self, tokens: Sequence[str], blank_id: int = 0) -> None:
+        super().__init__(tokens, blank_id)
+
+    def _open(self, vocab_size: int, blank_id: int) -> _core.CtcDecoder:
+        return _core.CtcGreedy(vocab_size, blank_id)
+
+
+class CtcPrefixBeam(_Decoder):
+    """CTC prefix beam search: alignments of one text are summed (arXiv:1408.2873, algorithm 1).
+
+    The result, to the last bit, does not depend on how the rows are cut into steps. Raises InputError on a
+    bad blank_id or config, and from `step` also on a row of nothing but -infinity and after `finish`.
+    """
+
+    def __init__(self, tokens: Sequence[str], config: CtcConfig | None = None, blank_id: int = 0) -> None:
+        self.config = config or CtcConfig()
+        super().__init__(tokens, blank_id)
+
+    def _open(self, vocab_size: int, blank_id: int) -> _core.CtcDecoder:
+        self._beam = _core.CtcPrefixBeam.create(vocab_size, blank_id, core_config(self.config))
+        return self._beam
+
+    def n_best(self, count: int | None = None) -> tuple[CtcHypothesis, ...]:
+        """The beam, best first; at most `count` hypotheses."""
+        found = self._beam.n_best(self.config.beam_size if count is None else max(0, count))
+        named = ((self._named(tokens), log_prob) for log_prob, tokens in found)
+        return tuple(CtcHypothesis(join_pieces(t.token for t in n), n, log_prob) for n, log_prob in named)
+
+
+def core_config(config: CtcConfig) -> _core.CtcPrefixBeamConfig:
+    """The same config for `_core`. Raises InputError on a value out of range."""
+    for name, top in (("beam_size", 4096), ("tokens_per_row", 1 << 31), ("max_undecided_tokens", 1 << 31)):
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= top:
+            raise InputError(f"{name} is {value!r}; allowed: a whole number from 1 to {top}")
+    for name in ("beam_threshold", "token_threshold"):
+        value = getattr(config, name)
+        if not isinstance(value, int | float) or not value > 0:
+            raise InputError(f"{name} is {value!r}; allowed: nats above 0, math.inf for no limit")
+    return _core.CtcPrefixBeamConfig(**asdict(config))
 
 
 def join_pieces(pieces: Iterable[str]) -> str:

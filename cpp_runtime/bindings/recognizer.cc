@@ -1,4 +1,4 @@
-// Python: the greedy decoder and the stream. A Python engine plugs in as an object with step() and reset()
+// Python: the stream. A Python engine plugs in as an object with step() and reset()
 // over two numpy buffers.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -21,7 +21,6 @@ namespace {
 
 namespace nb = nanobind;
 using Buffer = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 template <typename T>
 using Samples = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
@@ -164,37 +163,9 @@ void accept(PyStream& self, Samples<T> samples, int sample_rate) {
       [&](Stream& stream) { return stream.accept_waveform(samples.data(), samples.size(), sample_rate); });
 }
 
-void bind_decoder(nb::module_& m) {
-  nb::class_<CtcGreedy>(m, "CtcGreedy")
-      .def("__init__",
-           [](CtcGreedy* self, size_t vocab_size, size_t blank_id) {
-             if (blank_id >= vocab_size) throw nb::value_error("blank_id must be below vocab_size");
-             new (self) CtcGreedy(vocab_size, blank_id);
-           })
-      .def("step",
-           [](CtcGreedy& self, Rows log_probs) {
-             if (log_probs.shape(1) != self.vocab_size()) {
-               throw nb::value_error("log_probs must have one column per token");
-             }
-             raise_if_error(self.step(log_probs.data(), log_probs.shape(0)));
-           })
-      .def("tokens",
-           [](const CtcGreedy& self) {
-             std::vector<std::tuple<int, int64_t, int64_t, float>> result;
-             for (const TimedToken& t : self.tokens()) {
-               result.emplace_back(t.id, t.start_row, t.end_row, t.confidence);
-             }
-             return result;
-           })
-      .def("reset", &CtcGreedy::reset);
-  m.def("join_pieces", [](const std::vector<std::string>& pieces) {
-    Transcript transcript;
-    for (const std::string& piece : pieces) transcript.append(piece);
-    return transcript.text();
-  });
-}
+}  // namespace
 
-void bind_stream(nb::module_& m) {
+void bind_recognizer(nb::module_& m) {
   nb::exception<StreamError>(m, "StreamError");
   nb::class_<PyStream>(m, "Stream")
       .def("__init__", &init_stream, nb::kw_only(), nb::arg("frontend"), nb::arg("tokens"),
@@ -213,13 +184,6 @@ void bind_stream(nb::module_& m) {
       .def_prop_ro("audio_s",
                    [](PyStream& self) { return self.locked([](Stream& s) { return s.audio_s(); }); })
       .def("log_probs", &log_probs_array);
-}
-
-}  // namespace
-
-void bind_recognizer(nb::module_& m) {
-  bind_decoder(m);
-  bind_stream(m);
 }
 
 }  // namespace edge_speech
