@@ -79,7 +79,7 @@ Status CtcPrefixBeam::step(const float* log_probs, size_t rows) {
   Status status;
   for (size_t r = 0; r < rows && status.ok(); ++r) {
     const float* row = log_probs + r * vocab_size_;
-    if (row_tokens_.select(row)) {
+    if (row_tokens_.read(row)) {
       advance(row);
     } else {
       status = broken_row(row_);
@@ -93,6 +93,7 @@ Status CtcPrefixBeam::step(const float* log_probs, size_t rows) {
 void CtcPrefixBeam::advance(const float* row) {
   candidates_.clear();
   propose_stays(row);
+  select_tokens();
   propose_extensions();
   drop_unlikely();
   build(row);
@@ -104,6 +105,11 @@ void CtcPrefixBeam::advance(const float* row) {
   unify_oldest();
 }
 
+uint32_t CtcPrefixBeam::place_of_parent(const Hypothesis& h) const {
+  const PrefixTree::Node parent = prefixes_.parent(h.node);
+  return parent == PrefixTree::kNone ? PrefixTree::kNotInBeam : prefixes_.place(parent);
+}
+
 // The mass of the same sequence one row later: a blank, its last token once more, or that token new after the
 // sequence without it, when that is in the beam too.
 CtcPrefixBeam::Mass CtcPrefixBeam::stay(const Hypothesis& h, const float* row) {
@@ -111,25 +117,37 @@ CtcPrefixBeam::Mass CtcPrefixBeam::stay(const Hypothesis& h, const float* row) {
   const int last = prefixes_.token(h.node);
   if (last < 0) return {blank, kImpossible, blank};
   double nonblank = h.nonblank + row[last];
-  const PrefixTree::Node parent = prefixes_.parent(h.node);
-  const uint32_t place = parent == PrefixTree::kNone ? PrefixTree::kNotInBeam : prefixes_.place(parent);
+  const uint32_t place = place_of_parent(h);
   if (place != PrefixTree::kNotInBeam) {
+    const PrefixTree::Node parent = prefixes_.parent(h.node);
     const Hypothesis& shorter = beam_[place];
     nonblank =
         log_add(nonblank, (prefixes_.token(parent) == last ? shorter.blank : shorter.total) + row[last]);
-    if (column_[last] != kNoColumn) merged_[place * row_tokens_.list().size() + column_[last]] = 1;
   }
   return {blank, nonblank, log_add(blank, nonblank)};
 }
 
 void CtcPrefixBeam::propose_stays(const float* row) {
-  const std::vector<RowToken>& tokens = row_tokens_.list();
-  for (uint32_t k = 0; k < tokens.size(); ++k) column_[tokens[k].id] = k;
-  merged_.assign(beam_.size() * tokens.size(), 0);
   stays_.clear();
   for (uint32_t i = 0; i < beam_.size(); ++i) {
     stays_.push_back(stay(beam_[i], row));
     propose({stays_.back().total, i, kStay});
+  }
+}
+
+// The row's tokens with which any hypothesis could enter the beam, and the extensions that are in it already.
+void CtcPrefixBeam::select_tokens() {
+  double best = kImpossible;
+  for (const Hypothesis& h : beam_) best = std::max(best, h.total);
+  row_tokens_.select(candidates_.size() < config_.beam_size ? kImpossible : candidates_.front().score - best);
+  const std::vector<RowToken>& tokens = row_tokens_.list();
+  for (uint32_t k = 0; k < tokens.size(); ++k) column_[tokens[k].id] = k;
+  merged_.assign(beam_.size() * tokens.size(), 0);
+  for (const Hypothesis& h : beam_) {
+    const uint32_t place = place_of_parent(h);
+    if (place == PrefixTree::kNotInBeam) continue;
+    const uint32_t column = column_[static_cast<size_t>(prefixes_.token(h.node))];
+    if (column != kNoColumn) merged_[place * tokens.size() + column] = 1;
   }
   for (const RowToken& token : tokens) column_[token.id] = kNoColumn;
 }

@@ -80,8 +80,10 @@ class CtcPrefixBeam final : public CtcDecoder {
   CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& config);
 
   void advance(const float* row);
+  uint32_t place_of_parent(const Hypothesis& h) const;
   Mass stay(const Hypothesis& h, const float* row);
   void propose_stays(const float* row);
+  void select_tokens();
   void propose_extensions();
   void propose(const Candidate& candidate);
   void drop_unlikely();

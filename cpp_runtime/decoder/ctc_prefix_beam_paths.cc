@@ -78,11 +78,12 @@ Path CtcPrefixBeam::repeated(const Hypothesis& h, const float* row) {
   path.closed = AlignmentTree::kNone;
   path.last.end_row = row_ + 1;
   path.last.posterior_sum += std::exp(static_cast<double>(row[last]));
-  const PrefixTree::Node parent = prefixes_.parent(h.node);
-  if (parent != PrefixTree::kNone && prefixes_.place(parent) != PrefixTree::kNotInBeam) {
-    Hypothesis& shorter = beam_[prefixes_.place(parent)];
+  const uint32_t place = place_of_parent(h);
+  if (place != PrefixTree::kNotInBeam) {
+    Hypothesis& shorter = beam_[place];
     const double begun_log_prob =
-        (prefixes_.token(parent) == last ? shorter.blank_path : shorter.path()).log_prob + row[last];
+        (prefixes_.token(prefixes_.parent(h.node)) == last ? shorter.blank_path : shorter.path()).log_prob +
+        row[last];
     if (begun_log_prob > path.log_prob) return begun(&shorter, last, row[last]);
   }
   return path.log_prob == kImpossible ? Path{} : path;

@@ -46,14 +46,19 @@ RowTokens::RowTokens(size_t vocab_size, size_t blank_id, size_t max_tokens, doub
   list_.reserve(vocab_size);
 }
 
-bool RowTokens::select(const float* row) {
-  list_.clear();
+bool RowTokens::read(const float* row) {
   const Extent extent = find_extent(row, vocab_size_);
-  if (!extent.valid) return false;
-  const auto lowest = static_cast<float>(extent.best - threshold_);
+  row_ = row;
+  best_ = extent.best;
+  return extent.valid;
+}
+
+void RowTokens::select(double floor) {
+  list_.clear();
+  const double lowest = std::max(best_ - threshold_, floor);
   for (size_t i = 0; i < vocab_size_; ++i) {
-    if (row[i] >= lowest && row[i] > -kInfinity && i != blank_id_)
-      list_.push_back({static_cast<uint32_t>(i), row[i]});
+    if (row_[i] >= lowest && row_[i] > -kInfinity && i != blank_id_)
+      list_.push_back({static_cast<uint32_t>(i), row_[i]});
   }
   if (list_.size() > max_tokens_) {
     const auto end = list_.begin() + static_cast<std::ptrdiff_t>(max_tokens_);
@@ -61,7 +66,6 @@ bool RowTokens::select(const float* row) {
     list_.erase(end, list_.end());
   }
   std::sort(list_.begin(), list_.end(), before);
-  return true;
 }
 
 }  // namespace edge_speech
