@@ -8,8 +8,8 @@ searches have the same limits: 32 tokens per row, 20 nats below the best hypothe
 figures are medians of several runs, taken in turns so that a busy moment strikes all alike.
 
 `ln_p` is the sum over all alignments of the text that each search found, by the CTC forward algorithm: more
-is better. The two may differ because flashlight ranks the alignments of one text that end in a blank and those
-that do not as if they were two texts.
+is better. The two may differ because flashlight ranks the alignments of one text that end in a blank and
+those that do not as if they were two texts.
 
 FOLDER is where `pip install --target FOLDER flashlight-text==0.0.7` put the peer; a peer that is not there is
 left out and named in the output.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from edge_speech import _core, backends
 from edge_speech.audio import read_audio
 from edge_speech.bundle import Artifact, Bundle, read_bundle
+from edge_speech.ctc import CtcConfig, core_config
 from edge_speech.encoder import Encoder, FloatArray
 from edge_speech.errors import InputError
 from edge_speech.features import FbankConfig, frontend_from_dict
@@ -23,7 +24,7 @@ from edge_speech.features import FbankConfig, frontend_from_dict
 class Token:
     """A recognised token. Times are seconds of the caller's audio; the step is a subsampled frame.
 
-    `confidence` is the mean posterior of the token over the frames on which it was the best symbol.
+    `confidence` is the mean posterior of the token over its frames on the most probable alignment.
     """
 
     token: str
@@ -36,8 +37,9 @@ class Token:
 class Result:
     """What was heard since the last reset.
 
-    `committed_text` is the beginning of `text` that no later audio can change (with greedy decoding: all of
-    it, though a following piece may lengthen the last word). `is_final` is true after `input_finished`.
+    `committed_text` is the beginning of `text` that no later audio can change: what all hypotheses of a beam
+    share, with greedy decoding all of it (a following piece may lengthen the last word). `is_final` is true
+    after `input_finished`.
     """
 
     text: str
@@ -49,12 +51,12 @@ class Result:
 class Stream:
     """One utterance at a time. However the caller cuts the audio, log_probs and text have the same bits."""
 
-    def __init__(self, recognizer: Recognizer, keep_log_probs: bool) -> None:
+    def __init__(self, recognizer: Recognizer, keep_log_probs: bool, config: CtcConfig | None) -> None:
         spec, encoder = recognizer.encoder.spec, recognizer.encoder
         features = np.zeros((spec.window_frames, spec.num_features), np.float32)
         log_probs = np.zeros((spec.output_frames, spec.vocab_size), np.float32)
         self._symbols = recognizer.tokens
-        self._settled: list[Token] = []  # tokens that cannot grow any more
+        self._settled: list[Token] = []  # tokens that cannot change any more
         self._lock = threading.Lock()  # a screen may read results while a microphone feeds
         self._keep_log_probs = keep_log_probs
         try:
@@ -70,6 +72,7 @@ class Stream:
                 subsampling_factor=spec.subsampling_factor,
                 padding_value=spec.padding_value,
                 keep_log_probs=keep_log_probs,
+                beam=None if config is None else core_config(config),
             )
         except ValueError as error:
             raise InputError(str(error)) from None
@@ -103,10 +106,12 @@ class Stream:
     def result(self) -> Result:
         """Text and tokens so far."""
         with self._lock:
-            text, is_final, found = self._stream.result_from(len(self._settled))
+            known = len(self._settled)
+            text, committed, is_final, num_settled, found = self._stream.result_from(known)
             fresh = [Token(self._symbols[i], start_s, end_s, c) for i, start_s, end_s, c in found]
-            self._settled += fresh[:-1]
-            return Result(text, (*self._settled, *fresh[-1:]), text, is_final)
+            tokens = (*self._settled, *fresh)
+            self._settled += fresh[: num_settled - known]
+            return Result(text, tokens, committed, is_final)
 
     @property
     def audio_s(self) -> float:
@@ -166,16 +171,18 @@ class Recognizer:
         hotwords: Sequence[str] | None = None,
         latency_budget_ms: float | None = None,
         keep_log_probs: bool = False,
+        beam_size: int = 1,
     ) -> Stream:
-        """A new stream. `keep_log_probs` makes `Stream.log_probs` work, at the cost of growing memory.
+        """A new stream. A `beam_size` of 1 decodes greedily, more by prefix beam search. `keep_log_probs`
+        makes `Stream.log_probs` work, at the cost of growing memory.
 
         Raises InputError on options that this version cannot honour.
         """
         if hotwords:
-            raise InputError("hotwords need a beam search, which this version does not have; leave them out")
+            raise InputError("hotwords are not supported by this version; leave them out")
         if latency_budget_ms is not None:
             raise InputError("latency_budget_ms is not supported by this version; leave it out")
-        return Stream(self, keep_log_probs)
+        return Stream(self, keep_log_probs, None if beam_size == 1 else CtcConfig(beam_size))
 
     def transcribe(self, path: Path | str) -> Result:
         """Text of an audio file: a stream with one chunk. Raises InputError."""

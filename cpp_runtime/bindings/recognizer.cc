@@ -1,6 +1,7 @@
 // Python: the stream. A Python engine plugs in as an object with step() and reset()
 // over two numpy buffers.
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -124,26 +125,29 @@ EncoderShape make_shape(size_t chunk_frames, size_t right_context_frames, size_t
 void init_stream(PyStream* self, const FbankConfig& frontend, std::vector<std::string> tokens,
                  size_t blank_id, nb::object engine, Buffer features, Buffer log_probs, size_t chunk_frames,
                  size_t right_context_frames, size_t subsampling_factor, float padding_value,
-                 bool keep_log_probs) {
+                 bool keep_log_probs, std::optional<CtcPrefixBeamConfig> beam) {
   const EncoderShape shape =
       make_shape(chunk_frames, right_context_frames, subsampling_factor, padding_value, features, log_probs);
   auto encoder =
       std::make_unique<PythonEncoder>(shape, std::move(engine), std::move(features), std::move(log_probs));
-  StreamConfig config{frontend, std::move(tokens), blank_id, keep_log_probs};
+  StreamConfig config{frontend, std::move(tokens), blank_id, keep_log_probs, beam};
   Result<std::unique_ptr<Stream>> stream = Stream::create(config, std::move(encoder));
   if (!stream.ok()) raise_if_error(stream.status());
   new (self) PyStream(std::move(stream.value()));
 }
 
-// Text, whether it is final, and the tokens from number `first` on: one moment of the stream.
-std::tuple<std::string, bool, std::vector<PyToken>> result_from(const Stream& stream, size_t first) {
+// One moment of the stream: its text and the committed beginning, whether it is final, how many tokens are
+// settled, and the tokens from number `first` on.
+std::tuple<std::string, std::string, bool, size_t, std::vector<PyToken>> result_from(const Stream& stream,
+                                                                                     size_t first) {
   std::vector<PyToken> tokens;
   for (size_t i = first; i < stream.tokens().size(); ++i) {
     const TimedToken& token = stream.tokens()[i];
     tokens.emplace_back(token.id, stream.row_s(token.start_row), stream.row_s(token.end_row),
                         token.confidence);
   }
-  return {stream.text(), stream.is_final(), std::move(tokens)};
+  return {stream.text(), stream.committed_text(), stream.is_final(), stream.num_settled_tokens(),
+          std::move(tokens)};
 }
 
 // The kept rows as a new array (T, V).
@@ -171,7 +175,8 @@ void bind_recognizer(nb::module_& m) {
       .def("__init__", &init_stream, nb::kw_only(), nb::arg("frontend"), nb::arg("tokens"),
            nb::arg("blank_id"), nb::arg("engine"), nb::arg("features").noconvert(),
            nb::arg("log_probs").noconvert(), nb::arg("chunk_frames"), nb::arg("right_context_frames"),
-           nb::arg("subsampling_factor"), nb::arg("padding_value"), nb::arg("keep_log_probs"))
+           nb::arg("subsampling_factor"), nb::arg("padding_value"), nb::arg("keep_log_probs"),
+           nb::arg("beam").none())
       .def("accept_waveform", &accept<float>, nb::arg("samples").noconvert(), nb::arg("sample_rate"))
       .def("accept_waveform", &accept<int16_t>, nb::arg("samples").noconvert(), nb::arg("sample_rate"))
       .def("input_finished", [](PyStream& self) { self.run([](Stream& s) { return s.input_finished(); }); })

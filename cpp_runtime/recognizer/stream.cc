@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "decoder/ctc_greedy.h"
 #include "features/finite.h"
 
 namespace edge_speech {
@@ -32,6 +33,14 @@ Status check_fit(const StreamConfig& config, const EncoderShape& shape) {
   return {};
 }
 
+Result<std::unique_ptr<CtcDecoder>> make_decoder(const StreamConfig& config) {
+  const size_t vocab_size = config.tokens.size();
+  if (!config.beam) return std::unique_ptr<CtcDecoder>(new CtcGreedy(vocab_size, config.blank_id));
+  auto beam = CtcPrefixBeam::create(vocab_size, config.blank_id, *config.beam);
+  if (!beam.ok()) return beam.status();
+  return std::unique_ptr<CtcDecoder>(std::move(beam.value()));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Stream>> Stream::create(const StreamConfig& config, std::unique_ptr<Encoder> encoder) {
@@ -39,14 +48,15 @@ Result<std::unique_ptr<Stream>> Stream::create(const StreamConfig& config, std::
   if (!fit.ok()) return fit;
   Result<OnlineFbank> fbank = OnlineFbank::create(config.frontend);
   if (!fbank.ok()) return fbank.status();
-  return std::unique_ptr<Stream>(new Stream(config, std::move(fbank.value()), std::move(encoder)));
+  Result<std::unique_ptr<CtcDecoder>> decoder = make_decoder(config);
+  if (!decoder.ok()) return decoder.status();
+  return std::unique_ptr<Stream>(
+      new Stream(config, std::move(fbank.value()), std::move(encoder), std::move(decoder.value())));
 }
 
-Stream::Stream(const StreamConfig& config, OnlineFbank fbank, std::unique_ptr<Encoder> encoder)
-    : config_(config),
-      fbank_(std::move(fbank)),
-      encoder_(std::move(encoder)),
-      decoder_(encoder_->shape().vocab_size, config.blank_id) {}
+Stream::Stream(const StreamConfig& config, OnlineFbank fbank, std::unique_ptr<Encoder> encoder,
+               std::unique_ptr<CtcDecoder> decoder)
+    : config_(config), fbank_(std::move(fbank)), encoder_(std::move(encoder)), decoder_(std::move(decoder)) {}
 
 Status Stream::accept_waveform(const float* samples, size_t n, int sample_rate) {
   Status status = check_input(n, sample_rate);
@@ -126,7 +136,10 @@ Status Stream::input_finished() {
   fbank_.input_finished();
   status = drain_frames();
   while (filled_ > 0 && status.ok()) status = run_padded_window();
-  return status;
+  if (!status.ok()) return status;
+  decoder_->finish();
+  write_committed();
+  return {};
 }
 
 Status Stream::run_padded_window() {
@@ -171,11 +184,23 @@ Status Stream::decode(size_t rows) {
   if (config_.keep_log_probs) {
     log_probs_.insert(log_probs_.end(), log_probs, log_probs + rows * encoder_->shape().vocab_size);
   }
-  Status status = decoder_.step(log_probs, rows);
-  for (; written_tokens_ < decoder_.tokens().size(); ++written_tokens_) {
-    transcript_.append(config_.tokens[static_cast<size_t>(decoder_.tokens()[written_tokens_].id)]);
-  }
+  Status status = decoder_->step(log_probs, rows);
+  write_committed();
   return status;
+}
+
+void Stream::write_committed() {
+  for (; written_tokens_ < decoder_->num_committed(); ++written_tokens_) write(written_tokens_, &committed_);
+}
+
+void Stream::write(size_t token, Transcript* transcript) const {
+  transcript->append(config_.tokens[static_cast<size_t>(decoder_->tokens()[token].id)]);
+}
+
+std::string Stream::text() const {
+  Transcript transcript = committed_;
+  for (size_t i = written_tokens_; i < decoder_->tokens().size(); ++i) write(i, &transcript);
+  return transcript.text();
 }
 
 Status Stream::fail(Status status) {
@@ -185,8 +210,8 @@ Status Stream::fail(Status status) {
 
 Status Stream::reset() {
   fbank_.reset();
-  decoder_.reset();
-  transcript_.clear();
+  decoder_->reset();
+  committed_.clear();
   log_probs_.clear();
   if (resampler_) resampler_->reset();
   input_samples_ = 0;

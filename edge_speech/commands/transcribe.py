@@ -18,6 +18,7 @@ SUMMARY = "text of recordings, of a pipe, or of the microphone"
 EXAMPLES = (
     "edge-speech transcribe bundle a.wav b.flac\n"
     "edge-speech transcribe bundle a.wav --chunk-ms 100 --json\n"
+    "edge-speech transcribe bundle a.wav --beam-size 8\n"
     "arecord -f S16_LE -r 16000 -t raw | edge-speech transcribe bundle -\n"
     "edge-speech transcribe bundle --mic"
 )
@@ -47,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", metavar="N", type=int, default=1, help="threads of the engine (default: 1)"
     )
     parser.add_argument(
-        "--beam-size", metavar="N", type=int, default=1, help="1, greedy, is what there is now"
+        "--beam-size", metavar="N", type=int, default=1, help="hypotheses of the search (default: 1, greedy)"
     )
-    parser.add_argument("--hotwords", metavar="FILE", help="needs a beam search; refused by this version")
+    parser.add_argument("--hotwords", metavar="FILE", help="not in this version yet; refused")
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -76,16 +77,12 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("- is there twice, but there is one stdin")
     if args.chunk_ms is not None and not 0.1 <= args.chunk_ms <= 1e9:
         raise InputError(f"--chunk-ms is {args.chunk_ms:g}; allowed: 0.1 or more, for example 100")
-    if args.beam_size != 1:
-        raise InputError(
-            f"--beam-size is {args.beam_size}; this version decodes greedily, so only 1 is allowed"
-        )
     if args.hotwords:
-        raise InputError("--hotwords needs a beam search, which this version does not have; leave it out")
+        raise InputError("--hotwords is not supported by this version; leave it out")
 
 
 def _transcribe(recognizer: Recognizer, name: str, args: argparse.Namespace) -> dict[str, Any]:
-    stream = recognizer.create_stream()
+    stream = recognizer.create_stream(beam_size=args.beam_size)
     live = args.mic or name == "-"
     start = time.perf_counter()
     working_s = _feed(stream, _pieces(name, args), partials=live and not args.quiet)
