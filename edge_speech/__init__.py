@@ -17,20 +17,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_speech.audio import read_audio
     from edge_speech.bundle import read_bundle, verify_bundle
-    from edge_speech.ctc import CtcConfig, CtcGreedy, CtcHypothesis, CtcPrefixBeam, CtcResult, CtcToken
+    from edge_speech.ctc import (
+        CtcConfig,
+        CtcGreedy,
+        CtcHotword,
+        CtcHypothesis,
+        CtcPrefixBeam,
+        CtcResult,
+        CtcToken,
+    )
     from edge_speech.errors import CheckFailed, InputError
     from edge_speech.features import FbankConfig, OnlineFbank
-    from edge_speech.recognizer import Recognizer, Result, Stream, Token
+    from edge_speech.hotwords import Hotword
+    from edge_speech.recognizer import FoundHotword, Recognizer, Result, Stream, Token
 
 _HOMES = {
     "CheckFailed": "errors",
     "CtcConfig": "ctc",
     "CtcGreedy": "ctc",
+    "CtcHotword": "ctc",
     "CtcHypothesis": "ctc",
     "CtcPrefixBeam": "ctc",
     "CtcResult": "ctc",
     "CtcToken": "ctc",
     "FbankConfig": "features",
+    "FoundHotword": "recognizer",
+    "Hotword": "hotwords",
     "InputError": "errors",
     "OnlineFbank": "features",
     "Recognizer": "recognizer",
@@ -46,11 +58,14 @@ __all__ = [
     "CheckFailed",
     "CtcConfig",
     "CtcGreedy",
+    "CtcHotword",
     "CtcHypothesis",
     "CtcPrefixBeam",
     "CtcResult",
     "CtcToken",
     "FbankConfig",
+    "FoundHotword",
+    "Hotword",
     "InputError",
     "OnlineFbank",
     "Recognizer",

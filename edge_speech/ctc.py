@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_speech import _core
 from edge_speech.errors import InputError
+from edge_speech.hotwords import Hotword, as_hotwords
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,36 @@ class CtcToken:
 
 
 @dataclass(frozen=True)
+class CtcHotword:
+    """A hotword for which the text was boosted, and the rows of its tokens."""
+
+    text: str
+    start_row: int
+    end_row: int
+
+
+@dataclass(frozen=True)
 class CtcResult:
     """What has been decoded so far; no later row changes `committed_text`, the beginning of `text`."""
 
     text: str
     tokens: tuple[CtcToken, ...]
     committed_text: str
+    hotwords: tuple[CtcHotword, ...] = ()
 
 
 @dataclass(frozen=True)
 class CtcHypothesis:
-    """One text of the beam with `log_prob`, ln of the sum over its alignments that the search kept."""
+    """One text of the beam.
+
+    `log_prob` is ln of the sum over its alignments that the search kept; `score`, by which hypotheses are
+    ranked, is that and the boosts of its hotwords.
+    """
 
     text: str
     tokens: tuple[CtcToken, ...]
     log_prob: float
+    score: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,8 @@ class CtcConfig:
     `beam_size` hypotheses after each row, none more than `beam_threshold` below the best; a token may begin
     in a row when it is among its `tokens_per_row` best and not more than `token_threshold` below the best
     symbol. Hypotheses that differ more than `max_undecided_tokens` back are decided for the best one, so that
-    memory stays bounded; anything nearer stays open for as long as it is in the beam.
+    memory stays bounded; anything nearer stays open for as long as it is in the beam. Texts with
+    `hotwords` rank higher by their boosts.
     """
 
     beam_size: int = 8
@@ -58,6 +75,7 @@ class CtcConfig:
     tokens_per_row: int = 32
     token_threshold: float = 12.0
     max_undecided_tokens: int = 64
+    hotwords: Sequence[str | Hotword] = ()
 
 
 class _Decoder:
@@ -67,9 +85,9 @@ class _Decoder:
         if not 0 <= blank_id < len(tokens):
             raise InputError(f"blank_id is {blank_id}; allowed: 0 to {len(tokens) - 1}, one of the tokens")
         self._symbols = list(tokens)
-        self._decoder = self._open(len(self._symbols), blank_id)
+        self._decoder = self._open(self._symbols, blank_id)
 
-    def _open(self, vocab_size: int, blank_id: int) -> _core.CtcDecoder:
+    def _open(self, symbols: list[str], blank_id: int) -> _core.CtcDecoder:
         raise NotImplementedError
 
     def step(self, log_probs: npt.ArrayLike) -> None:
@@ -114,8 +132,8 @@ class CtcGreedy(_Decoder):
     def __init__(self, tokens: Sequence[str], blank_id: int = 0) -> None:
         super().__init__(tokens, blank_id)
 
-    def _open(self, vocab_size: int, blank_id: int) -> _core.CtcDecoder:
-        return _core.CtcGreedy(vocab_size, blank_id)
+    def _open(self, symbols: list[str], blank_id: int) -> _core.CtcDecoder:
+        return _core.CtcGreedy(len(symbols), blank_id)
 
 
 class CtcPrefixBeam(_Decoder):
@@ -129,15 +147,44 @@ class CtcPrefixBeam(_Decoder):
         self.config = config or CtcConfig()
         super().__init__(tokens, blank_id)
 
-    def _open(self, vocab_size: int, blank_id: int) -> _core.CtcDecoder:
-        self._beam = _core.CtcPrefixBeam.create(vocab_size, blank_id, core_config(self.config))
+    def _open(self, symbols: list[str], blank_id: int) -> _core.CtcDecoder:
+        self._beam = _core.CtcPrefixBeam.create(symbols, blank_id, core_config(self.config))
+        for hotword in as_hotwords(self.config.hotwords):
+            _add(self._beam, hotword)
         return self._beam
+
+    def add_hotword(self, phrase: str, boost: float | None = None) -> None:
+        """Prefer `phrase` in what is said from now on; see Hotword. It stays over `reset`.
+
+        Raises InputError on a phrase that the tokens cannot spell and on a boost out of range.
+        """
+        hotword = Hotword(phrase, boost)
+        _add(self._beam, hotword)
+
+    def remove_hotword(self, phrase: str) -> None:
+        """Prefer it no longer; what it did stays. Raises InputError when it is not there."""
+        if not self._beam.remove_hotword(phrase):
+            raise InputError(f"no hotword {phrase!r} to remove; name one that was added")
+
+    def result(self) -> CtcResult:
+        """Tokens and text so far, and the hotwords that acted on them."""
+        result = super().result()
+        rows = ((text, result.tokens[a], result.tokens[b]) for text, a, b in self._beam.hotwords())
+        found = tuple(CtcHotword(text, first.start_row, last.end_row) for text, first, last in rows)
+        return replace(result, hotwords=found)
 
     def n_best(self, count: int | None = None) -> tuple[CtcHypothesis, ...]:
         """The beam, best first; at most `count` hypotheses."""
         found = self._beam.n_best(self.config.beam_size if count is None else max(0, count))
-        named = ((self._named(tokens), log_prob) for log_prob, tokens in found)
-        return tuple(CtcHypothesis(join_pieces(t.token for t in n), n, log_prob) for n, log_prob in named)
+        named = [(self._named(tokens), log_prob, score) for log_prob, score, tokens in found]
+        return tuple(CtcHypothesis(join_pieces(t.token for t in n), n, p, s) for n, p, s in named)
+
+
+def _add(beam: _core.CtcPrefixBeam, hotword: Hotword) -> None:
+    try:
+        beam.add_hotword(hotword.phrase, hotword.nats)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def core_config(config: CtcConfig) -> _core.CtcPrefixBeamConfig:
@@ -150,7 +197,8 @@ def core_config(config: CtcConfig) -> _core.CtcPrefixBeamConfig:
         value = getattr(config, name)
         if not isinstance(value, int | float) or not value > 0:
             raise InputError(f"{name} is {value!r}; allowed: nats above 0, math.inf for no limit")
-    return _core.CtcPrefixBeamConfig(**asdict(config))
+    limits = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "hotwords"}
+    return _core.CtcPrefixBeamConfig(**limits)
 
 
 def join_pieces(pieces: Iterable[str]) -> str:

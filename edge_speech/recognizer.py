@@ -18,6 +18,7 @@ from edge_speech.ctc import CtcConfig, core_config
 from edge_speech.encoder import Encoder, FloatArray
 from edge_speech.errors import InputError
 from edge_speech.features import FbankConfig, frontend_from_dict
+from edge_speech.hotwords import Hotword, as_hotwords
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,15 @@ class Token:
 
 
 @dataclass(frozen=True)
+class FoundHotword:
+    """A hotword for which the text was boosted, with the seconds of its tokens."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class Result:
     """What was heard since the last reset.
 
@@ -46,6 +56,7 @@ class Result:
     tokens: tuple[Token, ...]
     committed_text: str
     is_final: bool
+    hotwords: tuple[FoundHotword, ...] = ()
 
 
 class Stream:
@@ -76,6 +87,26 @@ class Stream:
             )
         except ValueError as error:
             raise InputError(str(error)) from None
+        for hotword in () if config is None else as_hotwords(config.hotwords):
+            self._add_hotword(hotword)
+
+    def add_hotword(self, phrase: str, boost: float | None = None) -> None:
+        """Prefer `phrase` in what is said from now on; see Hotword. It stays over `reset`.
+
+        Raises InputError on a greedy stream, a phrase that the tokens cannot spell, and a boost out of range.
+        """
+        self._add_hotword(Hotword(phrase, boost))
+
+    def _add_hotword(self, hotword: Hotword) -> None:
+        try:
+            self._stream.add_hotword(hotword.phrase, hotword.nats)
+        except _core.StreamError as error:
+            raise InputError(str(error)) from None
+
+    def remove_hotword(self, phrase: str) -> None:
+        """Prefer it no longer; what it did stays. Raises InputError when it is not there."""
+        if not self._stream.remove_hotword(phrase):
+            raise InputError(f"no hotword {phrase!r} to remove; name one that was added")
 
     def accept_waveform(self, samples: npt.ArrayLike, sample_rate: int) -> None:
         """Add samples (N,), float in [-1, 1] or int16, mono, any length, at 4000 to 192000 Hz.
@@ -107,11 +138,12 @@ class Stream:
         """Text and tokens so far."""
         with self._lock:
             known = len(self._settled)
-            text, committed, is_final, num_settled, found = self._stream.result_from(known)
+            text, committed, is_final, num_settled, found, acted = self._stream.result_from(known)
             fresh = [Token(self._symbols[i], start_s, end_s, c) for i, start_s, end_s, c in found]
             tokens = (*self._settled, *fresh)
             self._settled += fresh[: num_settled - known]
-            return Result(text, tokens, committed, is_final)
+            hotwords = tuple(FoundHotword(h, tokens[a].start_s, tokens[b].end_s) for h, a, b in acted)
+            return Result(text, tokens, committed, is_final, hotwords)
 
     @property
     def audio_s(self) -> float:
@@ -168,21 +200,25 @@ class Recognizer:
 
     def create_stream(
         self,
-        hotwords: Sequence[str] | None = None,
+        hotwords: Sequence[str | Hotword] | None = None,
         latency_budget_ms: float | None = None,
         keep_log_probs: bool = False,
-        beam_size: int = 1,
+        beam_size: int | None = None,
     ) -> Stream:
-        """A new stream. A `beam_size` of 1 decodes greedily, more by prefix beam search. `keep_log_probs`
-        makes `Stream.log_probs` work, at the cost of growing memory.
+        """A new stream. A `beam_size` of 1 decodes greedily, more by prefix beam search; the default is 1,
+        and 8 with hotwords, which need a search. `keep_log_probs` makes `Stream.log_probs` work, at the
+        cost of growing memory.
 
-        Raises InputError on options that this version cannot honour.
+        Raises InputError on options that do not fit together or that this version cannot honour.
         """
-        if hotwords:
-            raise InputError("hotwords are not supported by this version; leave them out")
+        if hotwords and beam_size == 1:
+            raise InputError("beam_size is 1 with hotwords; allowed: 2 or more, for example 8")
         if latency_budget_ms is not None:
             raise InputError("latency_budget_ms is not supported by this version; leave it out")
-        return Stream(self, keep_log_probs, None if beam_size == 1 else CtcConfig(beam_size))
+        if beam_size == 1 or (beam_size is None and not hotwords):
+            return Stream(self, keep_log_probs, None)
+        size = CtcConfig.beam_size if beam_size is None else beam_size
+        return Stream(self, keep_log_probs, CtcConfig(size, hotwords=hotwords or ()))
 
     def transcribe(self, path: Path | str) -> Result:
         """Text of an audio file: a stream with one chunk. Raises InputError."""

@@ -133,7 +133,12 @@ USAGE = {
     "chunk NaN": (("transcribe", "bundle", "good.wav", "--chunk-ms", "nan"), "--chunk-ms"),
     "beam": (("transcribe", "bundle", "good.wav", "--beam-size", "0"), "beam_size is 0"),
     "beam of eval": (("eval", "bundle", "nowhere.jsonl", "--beam-size", "x"), "--beam-size"),
-    "hotwords": (("transcribe", "bundle", "good.wav", "--hotwords", "x"), "--hotwords"),
+    "hotwords": (("transcribe", "bundle", "good.wav", "--hotwords", "x"), "x: cannot be read"),
+    "hotwords not text": (("transcribe", "bundle", "good.wav", "--hotwords", "good.wav"), "cannot be read"),
+    "hotwords and greedy": (
+        ("transcribe", "bundle", "good.wav", "--beam-size", "1", "--hotwords", "bundle/tokens.txt"),
+        "beam_size is 1",
+    ),
     "threads": (("transcribe", "bundle", "good.wav", "--threads", "0"), "num_threads"),
     "no manifest": (("eval", "bundle", "nowhere.jsonl"), "no such manifest"),
     "not a manifest": (("eval", "bundle", "good.wav"), "good.wav:1: not JSON"),

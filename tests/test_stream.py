@@ -215,8 +215,10 @@ def test_misuse_is_one_clear_line(recognizer: Recognizer) -> None:
 
 
 def test_unsupported_options_are_refused(recognizer: Recognizer) -> None:
-    with pytest.raises(InputError, match="hotwords"):
-        recognizer.create_stream(hotwords=["one"])
+    with pytest.raises(InputError, match="beam_size"):
+        recognizer.create_stream(hotwords=["one"], beam_size=1)
+    with pytest.raises(InputError, match="beam search"):
+        recognizer.create_stream().add_hotword("one")
     for beam_size in (0, -1, 4097, 2.5, "8"):
         with pytest.raises(InputError, match="beam_size"):
             recognizer.create_stream(beam_size=beam_size)  # type: ignore[arg-type]

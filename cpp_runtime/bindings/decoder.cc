@@ -1,6 +1,5 @@
 // Python: the CTC decoders; edge_speech/ctc.py adds the names of the tokens.
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
@@ -38,10 +37,21 @@ void step(Decoder& decoder, Rows log_probs) {
   raise_if_error(decoder.step(log_probs.data(), log_probs.shape(0)));
 }
 
-// What the search sums and its tokens, best first.
-std::vector<std::pair<double, PyTokens>> n_best(const CtcPrefixBeam& beam, size_t n) {
-  std::vector<std::pair<double, PyTokens>> result;
-  for (const CtcHypothesis& h : beam.n_best(n)) result.emplace_back(h.log_prob, to_python(h.tokens));
+// What the search sums, its score and its tokens, best first.
+std::vector<std::tuple<double, double, PyTokens>> n_best(const CtcPrefixBeam& beam, size_t n) {
+  std::vector<std::tuple<double, double, PyTokens>> result;
+  for (const CtcHypothesis& h : beam.n_best(n)) {
+    result.emplace_back(h.log_prob, h.score, to_python(h.tokens));
+  }
+  return result;
+}
+
+// Hotwords that acted, with their first and last token.
+std::vector<std::tuple<std::string, size_t, size_t>> hotwords(const CtcPrefixBeam& beam) {
+  std::vector<std::tuple<std::string, size_t, size_t>> result;
+  for (const HotwordSpan& span : beam.hotwords()) {
+    result.emplace_back(span.text, span.first_token, span.last_token);
+  }
   return result;
 }
 
@@ -72,12 +82,18 @@ void bind_decoder(nb::module_& m) {
           nb::arg("token_threshold"), nb::arg("max_undecided_tokens"));
   nb::class_<CtcPrefixBeam, CtcDecoder>(m, "CtcPrefixBeam")
       .def_static("create",
-                  [](size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& config) {
-                    auto beam = CtcPrefixBeam::create(vocab_size, blank_id, config);
+                  [](std::vector<std::string> tokens, size_t blank_id, const CtcPrefixBeamConfig& config) {
+                    const size_t vocab_size = tokens.size();
+                    auto beam = CtcPrefixBeam::create(vocab_size, blank_id, config, std::move(tokens));
                     if (!beam.ok()) raise_if_error(beam.status());
                     return std::move(beam.value());
                   })
       .def("step", &step<CtcPrefixBeam>)
+      .def("add_hotword", [](CtcPrefixBeam& self, const std::string& phrase,
+                             double boost) { raise_if_error(self.add_hotword(phrase, boost)); })
+      .def("remove_hotword",
+           [](CtcPrefixBeam& self, const std::string& phrase) { return self.remove_hotword(phrase); })
+      .def("hotwords", &hotwords)
       .def("n_best", &n_best);
   m.def("join_pieces", [](const std::vector<std::string>& pieces) {
     Transcript transcript;

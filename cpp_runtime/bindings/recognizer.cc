@@ -31,6 +31,7 @@ struct StreamError : std::runtime_error {
 };
 
 using PyToken = std::tuple<int, double, double, float>;
+using PyHotword = std::tuple<std::string, size_t, size_t>;
 
 // An engine written in Python. The stream runs without the GIL and takes it for each step; what the engine
 // raises is kept and raised again, as itself, when the stream returns to Python.
@@ -137,17 +138,21 @@ void init_stream(PyStream* self, const FbankConfig& frontend, std::vector<std::s
 }
 
 // One moment of the stream: its text and the committed beginning, whether it is final, how many tokens are
-// settled, and the tokens from number `first` on.
-std::tuple<std::string, std::string, bool, size_t, std::vector<PyToken>> result_from(const Stream& stream,
-                                                                                     size_t first) {
+// settled, the tokens from number `first` on, and the hotwords that acted.
+std::tuple<std::string, std::string, bool, size_t, std::vector<PyToken>, std::vector<PyHotword>> result_from(
+    const Stream& stream, size_t first) {
   std::vector<PyToken> tokens;
   for (size_t i = first; i < stream.tokens().size(); ++i) {
     const TimedToken& token = stream.tokens()[i];
     tokens.emplace_back(token.id, stream.row_s(token.start_row), stream.row_s(token.end_row),
                         token.confidence);
   }
-  return {stream.text(), stream.committed_text(), stream.is_final(), stream.num_settled_tokens(),
-          std::move(tokens)};
+  std::vector<PyHotword> hotwords;
+  for (const HotwordSpan& span : stream.hotwords()) {
+    hotwords.emplace_back(span.text, span.first_token, span.last_token);
+  }
+  return {stream.text(),     stream.committed_text(), stream.is_final(), stream.num_settled_tokens(),
+          std::move(tokens), std::move(hotwords)};
 }
 
 // The kept rows as a new array (T, V).
@@ -181,6 +186,14 @@ void bind_recognizer(nb::module_& m) {
       .def("accept_waveform", &accept<int16_t>, nb::arg("samples").noconvert(), nb::arg("sample_rate"))
       .def("input_finished", [](PyStream& self) { self.run([](Stream& s) { return s.input_finished(); }); })
       .def("reset", [](PyStream& self) { self.run([](Stream& s) { return s.reset(); }); })
+      .def("add_hotword",
+           [](PyStream& self, const std::string& phrase, double boost) {
+             self.run([&](Stream& s) { return s.add_hotword(phrase, boost); });
+           })
+      .def("remove_hotword",
+           [](PyStream& self, const std::string& phrase) {
+             return self.locked([&](Stream& s) { return s.remove_hotword(phrase); });
+           })
       .def("result_from",
            [](PyStream& self, size_t first) {
              return self.locked([&](Stream& s) { return result_from(s, first); });

@@ -37,17 +37,24 @@ Status check(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& c) {
 }  // namespace
 
 Result<std::unique_ptr<CtcPrefixBeam>> CtcPrefixBeam::create(size_t vocab_size, size_t blank_id,
-                                                             const CtcPrefixBeamConfig& config) {
+                                                             const CtcPrefixBeamConfig& config,
+                                                             std::vector<std::string> pieces) {
   Status status = check(vocab_size, blank_id, config);
   if (!status.ok()) return status;
-  return std::unique_ptr<CtcPrefixBeam>(new CtcPrefixBeam(vocab_size, blank_id, config));
+  if (!pieces.empty() && pieces.size() != vocab_size) {
+    return Status::invalid_argument("got " + std::to_string(pieces.size()) + " pieces for vocab_size " +
+                                    std::to_string(vocab_size) + "; give one per symbol, or none");
+  }
+  return std::unique_ptr<CtcPrefixBeam>(new CtcPrefixBeam(vocab_size, blank_id, config, std::move(pieces)));
 }
 
-CtcPrefixBeam::CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& config)
+CtcPrefixBeam::CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& config,
+                             std::vector<std::string> pieces)
     : vocab_size_(vocab_size),
       blank_id_(static_cast<int>(blank_id)),
       config_(config),
       row_tokens_(vocab_size, blank_id, config.tokens_per_row, config.token_threshold),
+      scores_(std::move(pieces)),
       column_(vocab_size, kNoColumn) {
   beam_.reserve(config.beam_size);
   next_.reserve(config.beam_size);
@@ -56,6 +63,7 @@ CtcPrefixBeam::CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefix
   merged_.reserve(config.beam_size * std::min(config.tokens_per_row, vocab_size));
   const size_t undecided = std::min(config.max_undecided_tokens, kMostReserved / config.beam_size) + 1;
   prefixes_.reserve(config.beam_size * (undecided + 1));
+  scores_.reserve(config.beam_size * (undecided + 1));
   alignments_.reserve(config.beam_size * undecided * 4);  // two paths, twice the tokens: see unify_oldest
   reset();
 }
@@ -63,12 +71,15 @@ CtcPrefixBeam::CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefix
 void CtcPrefixBeam::reset() {
   prefixes_.reset();
   alignments_.reset();
+  scores_.reset(prefixes_.root());
+  matches_.clear();
+  ending_.clear();
   tokens_.clear();
   tokens_.reserve(kTokensReserved);
   row_ = 0;
   num_committed_ = 0;
   finished_ = false;
-  Hypothesis empty{prefixes_.root(), 0.0, kImpossible, 0.0, {}, {}};
+  Hypothesis empty{prefixes_.root(), 0.0, kImpossible, 0.0, 0.0, {}, {}};
   empty.blank_path.log_prob = 0.0;
   beam_.assign(1, empty);
   prefixes_.set_place(prefixes_.root(), 0);
@@ -131,14 +142,13 @@ void CtcPrefixBeam::propose_stays(const float* row) {
   stays_.clear();
   for (uint32_t i = 0; i < beam_.size(); ++i) {
     stays_.push_back(stay(beam_[i], row));
-    propose({stays_.back().total, i, kStay});
+    propose({stays_.back().total + beam_[i].bonus, i, kStay});
   }
 }
 
 // The row's tokens with which any hypothesis could enter the beam, and the extensions that are in it already.
 void CtcPrefixBeam::select_tokens() {
-  double best = kImpossible;
-  for (const Hypothesis& h : beam_) best = std::max(best, h.total);
+  const double best = beam_.front().score() + scores_.max_gain();
   row_tokens_.select(candidates_.size() < config_.beam_size ? kImpossible : candidates_.front().score - best);
   const std::vector<RowToken>& tokens = row_tokens_.list();
   for (uint32_t k = 0; k < tokens.size(); ++k) column_[tokens[k].id] = k;
@@ -152,19 +162,22 @@ void CtcPrefixBeam::select_tokens() {
   for (const RowToken& token : tokens) column_[token.id] = kNoColumn;
 }
 
-// Tokens come best first, so a sequence's first token that cannot enter the beam ends its row. Its own last
-// token counts from the blank mass alone, as a token repeats only after a blank.
+// Tokens come best first, so a sequence's first token that cannot enter the beam, whatever its text gains,
+// ends its row. Its own last token counts from the blank mass alone, as a token repeats only after a blank.
 void CtcPrefixBeam::propose_extensions() {
   const std::vector<RowToken>& tokens = row_tokens_.list();
   const size_t room = config_.beam_size;
+  const double gain = scores_.max_gain();
   for (uint32_t i = 0; i < beam_.size(); ++i) {
     const Hypothesis& h = beam_[i];
     const int last = prefixes_.token(h.node);
     for (size_t k = 0; k < tokens.size(); ++k) {
       const auto token = static_cast<int>(tokens[k].id);
-      if (candidates_.size() == room && h.total + tokens[k].log_prob < candidates_.front().score) break;
-      if (!merged_[i * tokens.size() + k])
-        propose({(token == last ? h.blank : h.total) + tokens[k].log_prob, i, token});
+      if (candidates_.size() == room && h.score() + tokens[k].log_prob + gain < candidates_.front().score)
+        break;
+      if (merged_[i * tokens.size() + k]) continue;
+      const double bonus = scores_.active() ? scores_.extended(prefixes_, h.node, token) : h.bonus;
+      propose({(token == last ? h.blank : h.total) + tokens[k].log_prob + bonus, i, token});
     }
   }
 }

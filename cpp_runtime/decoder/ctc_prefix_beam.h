@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -11,6 +13,7 @@
 #include "decoder/ctc_decoder.h"
 #include "decoder/prefix_tree.h"
 #include "decoder/row_tokens.h"
+#include "decoder/text_scores.h"
 
 namespace edge_speech {
 
@@ -23,10 +26,18 @@ struct CtcPrefixBeamConfig {
   size_t max_undecided_tokens = 64;  // hypotheses that differ further back are decided for the best one
 };
 
-// A token sequence with its log-probability: the sum over all its alignments that the search kept.
+// A token sequence with its log-probability, the sum over all its alignments that the search kept, and the
+// score by which it is ranked: that and the boosts of its hotwords.
 struct CtcHypothesis {
   double log_prob;
+  double score;
   std::vector<TimedToken> tokens;
+};
+
+// A hotword in the best hypothesis: tokens first_token to last_token.
+struct HotwordSpan {
+  std::string text;
+  size_t first_token, last_token;
 };
 
 // Hannun et al., "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent
@@ -39,18 +50,27 @@ struct CtcHypothesis {
 // result.
 class CtcPrefixBeam final : public CtcDecoder {
  public:
-  // InvalidArgument on a blank_id that is no symbol and on a config outside what its message says.
+  // `pieces` are the symbols as text; without them there are no hotwords. InvalidArgument on a blank_id that
+  // is no symbol and on a config outside what its message says.
   static Result<std::unique_ptr<CtcPrefixBeam>> create(size_t vocab_size, size_t blank_id,
-                                                       const CtcPrefixBeamConfig& config);
+                                                       const CtcPrefixBeamConfig& config,
+                                                       std::vector<std::string> pieces = {});
 
   // Internal as well on a row of nothing but -infinity; FailedPrecondition after finish.
   Status step(const float* log_probs, size_t rows) override;
-  void finish() override { finished_ = true; }
+  void finish() override;
   void reset() override;
 
   const std::vector<TimedToken>& tokens() const override { return tokens_; }
   size_t num_committed() const override { return finished_ ? tokens_.size() : num_committed_; }
   size_t num_settled() const override { return finished_ ? tokens_.size() : alignments_.num_settled(); }
+
+  // At any time, for what is said from now on; see Hotwords. They stay over reset.
+  Status add_hotword(std::string_view phrase, double boost);
+  bool remove_hotword(std::string_view phrase);
+
+  // The hotwords that the best hypothesis was boosted for, in their order.
+  std::vector<HotwordSpan> hotwords() const;
 
   // The beam, best first, at most n.
   std::vector<CtcHypothesis> n_best(size_t n) const;
@@ -61,8 +81,10 @@ class CtcPrefixBeam final : public CtcDecoder {
     PrefixTree::Node node;
     double blank, nonblank;  // mass of the alignments that end in a blank, in the last token
     double total;            // of both
+    double bonus;            // for the text
     Path blank_path, nonblank_path;
 
+    double score() const { return total + bonus; }
     const Path& path() const {
       return blank_path.log_prob < nonblank_path.log_prob ? nonblank_path : blank_path;
     }
@@ -77,7 +99,8 @@ class CtcPrefixBeam final : public CtcDecoder {
   };
   static constexpr int kStay = -1;
 
-  CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& config);
+  CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& config,
+                std::vector<std::string> pieces);
 
   void advance(const float* row);
   uint32_t place_of_parent(const Hypothesis& h) const;
@@ -98,7 +121,11 @@ class CtcPrefixBeam final : public CtcDecoder {
   void hold(const Hypothesis& h);
   void release(const Hypothesis& h);
 
+  void set_hotwords(Hotwords hotwords);
+  void rank();
+  HotwordSpan span_of(const HotwordMatch& match) const;
   void commit();
+  void commit_shared();
   void decide_oldest();
   void settle();
   void unify_oldest();
@@ -110,11 +137,14 @@ class CtcPrefixBeam final : public CtcDecoder {
   RowTokens row_tokens_;
   PrefixTree prefixes_;
   AlignmentTree alignments_;
+  TextScores scores_;
   std::vector<Hypothesis> beam_, next_;  // best first
   std::vector<Mass> stays_;              // of each hypothesis, if nothing is appended
   std::vector<Candidate> candidates_;    // a heap with the worst one on top
   std::vector<uint32_t> column_;         // per symbol: its place in row_tokens_, or kNoColumn
   std::vector<char> merged_;             // (beam, row_tokens_): the extension is a hypothesis of the beam
+  std::vector<HotwordMatch> matches_;    // in the committed tokens
+  std::vector<HotwordMatch> ending_;     // by the end of the text
   std::vector<TimedToken> tokens_;       // num_settled of them for good, then the best hypothesis's
   int64_t row_ = 0;
   size_t num_committed_ = 0;

@@ -26,7 +26,7 @@ void CtcPrefixBeam::build(const float* row) {
     Hypothesis& from = beam_[c.from];
     if (c.token == kStay) {
       const Mass& mass = stays_[c.from];
-      next_[n] = {from.node, mass.blank, mass.nonblank, mass.total, {}, repeated(from, row)};
+      next_[n] = {from.node, mass.blank, mass.nonblank, mass.total, from.bonus, {}, repeated(from, row)};
     } else {
       next_[n] = extended(&from, c.token, row[c.token]);
     }
@@ -41,7 +41,10 @@ CtcPrefixBeam::Hypothesis CtcPrefixBeam::extended(Hypothesis* from, int token, f
   const bool again = prefixes_.token(from->node) == token;
   const double mass = (again ? from->blank : from->total) + log_prob;
   const Path path = begun(from, token, log_prob);
-  return {prefixes_.child(from->node, token), kImpossible, mass, mass, {}, path};
+  const bool known = prefixes_.find(from->node, token) != PrefixTree::kNone;
+  const PrefixTree::Node node = prefixes_.child(from->node, token);
+  if (!known) scores_.add(prefixes_, node);
+  return {node, kImpossible, mass, mass, scores_.score(node), {}, path};
 }
 
 // The path after `from` on which `token` begins in this row; an equal token begins only after a blank.
@@ -117,12 +120,17 @@ void CtcPrefixBeam::replace_beam() {
 // When it runs does not matter: what is shared once stays shared, and what is decided depends on the row
 // alone.
 void CtcPrefixBeam::commit() {
-  num_committed_ = prefixes_.commit();
+  commit_shared();
   while (prefixes_.length(beam_.front().node) - num_committed_ > config_.max_undecided_tokens) {
     decide_oldest();
-    num_committed_ = prefixes_.commit();
+    commit_shared();
   }
   settle();
+}
+
+void CtcPrefixBeam::commit_shared() {
+  while (prefixes_.commit_one()) scores_.append_match(prefixes_, prefixes_.root(), &matches_);
+  num_committed_ = prefixes_.length(prefixes_.root());
 }
 
 // Drops what disagrees with the best hypothesis in the first undecided token.
@@ -169,7 +177,7 @@ std::vector<CtcHypothesis> CtcPrefixBeam::n_best(size_t n) const {
   std::vector<CtcHypothesis> best;
   for (size_t i = 0; i < std::min(n, beam_.size()); ++i) {
     const auto settled = static_cast<std::ptrdiff_t>(alignments_.num_settled());
-    best.push_back({beam_[i].total, {tokens_.begin(), tokens_.begin() + settled}});
+    best.push_back({beam_[i].total, beam_[i].score(), {tokens_.begin(), tokens_.begin() + settled}});
     append_undecided(beam_[i], &best.back().tokens);
   }
   return best;

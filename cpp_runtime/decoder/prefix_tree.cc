@@ -25,10 +25,15 @@ PrefixTree::Node PrefixTree::take() {
   return node;
 }
 
+PrefixTree::Node PrefixTree::find(Node node, int token) const {
+  Node c = nodes_[node].first_child;
+  while (c != kNone && nodes_[c].token != token) c = nodes_[c].next_sibling;
+  return c;
+}
+
 PrefixTree::Node PrefixTree::child(Node node, int token) {
-  for (Node c = nodes_[node].first_child; c != kNone; c = nodes_[c].next_sibling) {
-    if (nodes_[c].token == token) return c;
-  }
+  const Node known = find(node, token);
+  if (known != kNone) return known;
   const Node fresh = take();
   nodes_[fresh] = {node, kNone, nodes_[node].first_child, token, kNotInBeam, nodes_[node].length + 1};
   nodes_[node].first_child = fresh;
@@ -55,15 +60,13 @@ void PrefixTree::release_unused(Node node) {
   }
 }
 
-size_t PrefixTree::commit() {
-  for (;;) {
-    const Node only = nodes_[root_].first_child;
-    if (nodes_[root_].place != kNotInBeam || only == kNone || nodes_[only].next_sibling != kNone) break;
-    give_back(root_);
-    root_ = only;
-    nodes_[root_].parent = kNone;
-  }
-  return nodes_[root_].length;
+bool PrefixTree::commit_one() {
+  const Node only = nodes_[root_].first_child;
+  if (nodes_[root_].place != kNotInBeam || only == kNone || nodes_[only].next_sibling != kNone) return false;
+  give_back(root_);
+  root_ = only;
+  nodes_[root_].parent = kNone;
+  return true;
 }
 
 PrefixTree::Node PrefixTree::below_root(Node node) const {

@@ -35,8 +35,11 @@ class PrefixTree {
   // Frees the node, and then its ancestors, as far as neither the beam nor a longer sequence needs them.
   void release_unused(Node node);
 
-  // Moves the root to the end of what all sequences share; its length.
-  size_t commit();
+  // The node of child, or kNone when there is none yet.
+  Node find(Node node, int token) const;
+
+  // Moves the root one token on, if all sequences share that token.
+  bool commit_one();
 
   // The sequence's beginning of one token more than the root's; the node must not be the root.
   Node below_root(Node node) const;

@@ -33,14 +33,6 @@ Status check_fit(const StreamConfig& config, const EncoderShape& shape) {
   return {};
 }
 
-Result<std::unique_ptr<CtcDecoder>> make_decoder(const StreamConfig& config) {
-  const size_t vocab_size = config.tokens.size();
-  if (!config.beam) return std::unique_ptr<CtcDecoder>(new CtcGreedy(vocab_size, config.blank_id));
-  auto beam = CtcPrefixBeam::create(vocab_size, config.blank_id, *config.beam);
-  if (!beam.ok()) return beam.status();
-  return std::unique_ptr<CtcDecoder>(std::move(beam.value()));
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Stream>> Stream::create(const StreamConfig& config, std::unique_ptr<Encoder> encoder) {
@@ -48,15 +40,26 @@ Result<std::unique_ptr<Stream>> Stream::create(const StreamConfig& config, std::
   if (!fit.ok()) return fit;
   Result<OnlineFbank> fbank = OnlineFbank::create(config.frontend);
   if (!fbank.ok()) return fbank.status();
-  Result<std::unique_ptr<CtcDecoder>> decoder = make_decoder(config);
-  if (!decoder.ok()) return decoder.status();
+  const size_t vocab_size = config.tokens.size();
+  if (!config.beam) {
+    auto greedy = std::make_unique<CtcGreedy>(vocab_size, config.blank_id);
+    return std::unique_ptr<Stream>(
+        new Stream(config, std::move(fbank.value()), std::move(encoder), std::move(greedy), nullptr));
+  }
+  auto beam = CtcPrefixBeam::create(vocab_size, config.blank_id, *config.beam, config.tokens);
+  if (!beam.ok()) return beam.status();
+  CtcPrefixBeam* search = beam.value().get();
   return std::unique_ptr<Stream>(
-      new Stream(config, std::move(fbank.value()), std::move(encoder), std::move(decoder.value())));
+      new Stream(config, std::move(fbank.value()), std::move(encoder), std::move(beam.value()), search));
 }
 
 Stream::Stream(const StreamConfig& config, OnlineFbank fbank, std::unique_ptr<Encoder> encoder,
-               std::unique_ptr<CtcDecoder> decoder)
-    : config_(config), fbank_(std::move(fbank)), encoder_(std::move(encoder)), decoder_(std::move(decoder)) {}
+               std::unique_ptr<CtcDecoder> decoder, CtcPrefixBeam* beam)
+    : config_(config),
+      fbank_(std::move(fbank)),
+      encoder_(std::move(encoder)),
+      decoder_(std::move(decoder)),
+      beam_(beam) {}
 
 Status Stream::accept_waveform(const float* samples, size_t n, int sample_rate) {
   Status status = check_input(n, sample_rate);
@@ -187,6 +190,13 @@ Status Stream::decode(size_t rows) {
   Status status = decoder_->step(log_probs, rows);
   write_committed();
   return status;
+}
+
+Status Stream::add_hotword(std::string_view phrase, double boost) {
+  if (beam_ == nullptr)
+    return Status::failed_precondition(
+        "hotwords need a beam search; create the stream with beam_size 2 or more");
+  return beam_->add_hotword(phrase, boost);
 }
 
 void Stream::write_committed() {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backends/encoder.h"
@@ -49,6 +50,11 @@ class Stream {
   // Ready for a new utterance; its time starts at zero.
   Status reset();
 
+  // At any time, for what is said from then on; see CtcPrefixBeam. FailedPrecondition on a greedy stream.
+  Status add_hotword(std::string_view phrase, double boost);
+  bool remove_hotword(std::string_view phrase) { return beam_ != nullptr && beam_->remove_hotword(phrase); }
+  std::vector<HotwordSpan> hotwords() const { return beam_ ? beam_->hotwords() : std::vector<HotwordSpan>(); }
+
   // The best hypothesis, and the beginning of its text that no later audio changes. Of its tokens, the first
   // num_settled_tokens will not change at all.
   const std::vector<TimedToken>& tokens() const { return decoder_->tokens(); }
@@ -70,7 +76,7 @@ class Stream {
 
  private:
   Stream(const StreamConfig& config, OnlineFbank fbank, std::unique_ptr<Encoder> encoder,
-         std::unique_ptr<CtcDecoder> decoder);
+         std::unique_ptr<CtcDecoder> decoder, CtcPrefixBeam* beam);
 
   Status check_input(size_t n, int sample_rate) const;
   Status set_rate(int sample_rate);
@@ -87,6 +93,7 @@ class Stream {
   OnlineFbank fbank_;
   std::unique_ptr<Encoder> encoder_;
   std::unique_ptr<CtcDecoder> decoder_;
+  CtcPrefixBeam* beam_;  // the decoder, when it is one
   Transcript committed_;
   std::optional<Resampler> resampler_;
   std::vector<float> resampled_;

@@ -127,6 +127,43 @@ void test_a_warm_search_allocates_nothing() {
   }
 }
 
+// Symbol v is spelled "▁" and a letter, or a letter alone.
+std::unique_ptr<CtcPrefixBeam> make_with_pieces() {
+  std::vector<std::string> pieces{"<blk>"};
+  for (size_t v = 1; v < kVocab; ++v) {
+    pieces.push_back((v % 2 ? "\xE2\x96\x81" : "") + std::string(1, static_cast<char>('a' + v % 26)));
+  }
+  auto beam = CtcPrefixBeam::create(kVocab, 0, {}, pieces);
+  CHECK(beam.ok());
+  return std::move(beam.value());
+}
+
+void test_hotwords_come_and_go() {
+  const auto beam = make_with_pieces();
+  const std::vector<float> rows = speech(2000, 6);
+  for (int run = 0; run < 3; ++run) {
+    for (size_t r = 0; r < 2000; ++r) {
+      if (r % 50 == 0) CHECK(beam->add_hotword("b d", 3.0).ok() && beam->add_hotword("d", 2.0).ok());
+      if (r % 50 == 40) CHECK(beam->remove_hotword("b d"));
+      const size_t before = allocations;
+      CHECK(beam->step(rows.data() + r * kVocab, 1).ok());
+      CHECK(run == 0 || allocations == before);
+    }
+    beam->finish();
+    const std::vector<HotwordSpan> spans = beam->hotwords();
+    CHECK(!spans.empty());
+    for (const HotwordSpan& span : spans) {
+      CHECK(span.last_token < beam->tokens().size());
+      CHECK(beam->tokens()[span.first_token].id % 26 == (span.text == "d" ? 3 : 1));
+    }
+    beam->reset();
+  }
+  CHECK(!beam->remove_hotword("b d"));
+  CHECK(beam->remove_hotword("d"));
+  CHECK(make()->add_hotword("d", 1.0).code() == Code::kFailedPrecondition);
+  CHECK(!CtcPrefixBeam::create(3, 0, {}, {"a"}).ok());
+}
+
 void test_refusals() {
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     for (size_t at = 0; at < kVocab; ++at) {
@@ -155,6 +192,7 @@ int main() {
   edge_speech::test_what_is_settled_stays();
   for (size_t beam_size : {1, 8, 32}) edge_speech::test_an_hour_allocates_nothing_but_its_result(beam_size);
   edge_speech::test_a_warm_search_allocates_nothing();
+  edge_speech::test_hotwords_come_and_go();
   edge_speech::test_refusals();
   return edge_speech::failures() != 0;
 }
