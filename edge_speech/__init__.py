@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edge_speech.errors import CheckFailed, InputError
     from edge_speech.features import FbankConfig, OnlineFbank
     from edge_speech.hotwords import Hotword
+    from edge_speech.lm.model import NgramLm
     from edge_speech.recognizer import FoundHotword, Recognizer, Result, Stream, Token
 
 _HOMES = {
@@ -44,6 +45,7 @@ _HOMES = {
     "FoundHotword": "recognizer",
     "Hotword": "hotwords",
     "InputError": "errors",
+    "NgramLm": "lm.model",
     "OnlineFbank": "features",
     "Recognizer": "recognizer",
     "Result": "recognizer",
@@ -67,6 +69,7 @@ __all__ = [
     "FoundHotword",
     "Hotword",
     "InputError",
+    "NgramLm",
     "OnlineFbank",
     "Recognizer",
     "Result",

@@ -25,6 +25,7 @@ COMMANDS = (
     "verify",
     "inspect",
     "pack",
+    "lm",
 )
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,3 +17,16 @@ def track(items: Sequence[T], label: str, quiet: bool) -> Iterator[T]:
     except ImportError:
         return iter(items)
     return iter(tqdm(items, desc=label, disable=quiet or not sys.stderr.isatty(), leave=False))
+
+
+@contextmanager
+def byte_bar(total: int, label: str, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar over `total` bytes; what it gives is told the position reached."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield lambda position: None
+        return
+    quiet = quiet or not sys.stderr.isatty()
+    with tqdm(total=total, desc=label, disable=quiet, leave=False, unit="B", unit_scale=True) as bar:
+        yield lambda position: bar.update(position - bar.n)

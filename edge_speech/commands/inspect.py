@@ -45,6 +45,8 @@ def show(document: dict[str, Any], args: argparse.Namespace) -> None:
 
 def _plain(value: object) -> str:
     """A JSON value without its brackets: what others wrote here is shown, whatever it is."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):

@@ -39,9 +39,8 @@ class Batch:
 class Recordings:
     """The utterances of one source, read, brought to one sample rate and kept while there is room."""
 
-    def __init__(self, source: Source, root: Path, sample_rate: int, tokens: Tokens | None) -> None:
+    def __init__(self, source: Source, root: Path, sample_rate: int, tokens: Tokens) -> None:
         self.compose = source.compose
-        self.weight = source.weight
         self.sample_rate = sample_rate
         self.utterances = _usable(source, root, tokens)
         self._cache: dict[int, FloatArray] = {}
@@ -89,7 +88,7 @@ class TrainingSet(Dataset[Batch]):
         root = Path(recipe.data.root)
         self.recipe, self.tokens, self.frontend = recipe, tokens, frontend
         self.sources = [Recordings(s, root, frontend.sample_rate, tokens) for s in recipe.data.train]
-        weights = np.array([s.weight for s in self.sources])
+        weights = np.array([source.weight for source in recipe.data.train])
         self.probabilities = weights / weights.sum()
         self.noises = _read_noises(root, recipe.data.noise, frontend.sample_rate)
 
@@ -128,7 +127,7 @@ class TrainingSet(Dataset[Batch]):
         return frames.mean(dim=0).tolist(), frames.std(dim=0).clamp(min=1e-2).tolist()
 
 
-def evaluation_batches(recipe: Recipe, tokens: Tokens, frontend: FbankConfig) -> list[tuple[Tensor, str]]:
+def evaluation_set(recipe: Recipe, tokens: Tokens, frontend: FbankConfig) -> list[tuple[Tensor, str]]:
     """Features (1, T, F) and text of every `dev` utterance, unaltered; strings are drawn from the seed."""
     items = []
     rng = np.random.default_rng(recipe.run.seed)
@@ -176,9 +175,9 @@ def texts(recipe: Recipe) -> list[str]:
     return [u.text for source in recipe.data.train for u in _read(root, source.manifest)]
 
 
-def _usable(source: Source, root: Path, tokens: Tokens | None) -> list[Utterance]:
+def _usable(source: Source, root: Path, tokens: Tokens) -> list[Utterance]:
     utterances = _read(root, source.manifest)
-    usable = [u for u in utterances if tokens is None or tokens.encode(u.text) is not None]
+    usable = [u for u in utterances if tokens.encode(u.text) is not None]
     if not source.in_vocabulary_only and len(usable) < len(utterances):
         odd = next(u for u in utterances if u not in usable)
         raise InputError(

@@ -26,7 +26,7 @@ from edge_speech.errors import InputError
 from edge_speech.features import frontend_from_dict, frontend_to_dict
 from edge_speech.training import models
 from edge_speech.training.checkpoint import LoadedModel, read_plain, save_atomically, save_model
-from edge_speech.training.data import Batch, TrainingSet, evaluation_batches, texts
+from edge_speech.training.data import Batch, TrainingSet, evaluation_set, texts
 from edge_speech.training.models import StreamingModel
 from edge_speech.training.recipe import Optimizer, Recipe, read_recipe
 from edge_speech.training.tokens import Tokens
@@ -47,7 +47,7 @@ class Trainer:
         data = recipe.data
         self.tokens = Tokens.build(data.units, () if data.vocabulary else texts(recipe), data.vocabulary)
         self.training_set = TrainingSet(recipe, self.tokens, self.frontend)
-        self.evaluation = evaluation_batches(recipe, self.tokens, self.frontend)
+        self.evaluation = evaluation_set(recipe, self.tokens, self.frontend)
         shape = {"num_features": self.frontend.num_mel_bins, "vocab_size": len(self.tokens.symbols)}
         self.model = models.build(recipe.architecture, {**recipe.model, **shape})
         self.step = 0

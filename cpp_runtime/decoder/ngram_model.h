@@ -1,0 +1,51 @@
+// An n-gram back-off model behind the LanguageModel interface.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+#include "decoder/language_model.h"
+#include "decoder/ngram_image.h"
+
+namespace edge_speech {
+
+// Scores by Katz's recursion: p(w | h) is the entry of "h w" when there is one, else backoff(h) p(w | h
+// without its first word). A state is the longest end of the history that the model can still tell apart.
+class NgramModel final : public LanguageModel {
+ public:
+  // A compiled file (mapped, verified) or ARPA text (read, compiled in memory). InvalidArgument in one line.
+  static Result<std::shared_ptr<const NgramModel>> load(const std::string& path);
+
+  // From ARPA text, which is not needed afterwards.
+  static Result<std::shared_ptr<const NgramModel>> from_arpa(std::string_view text);
+
+  // From ARPA text or a compiled file's bytes, at an address that is a multiple of 8; these are kept.
+  static Result<std::shared_ptr<const NgramModel>> from_bytes(Bytes bytes);
+
+  LmState begin() const override { return begin_; }
+  float score(LmState state, uint32_t word, LmState* next) const override;
+  float end(LmState state) const override;
+  std::optional<uint32_t> find(std::string_view word) const override;
+  uint32_t unknown() const override { return view_.header->unknown; }
+
+  uint32_t order() const { return view_.header->order; }
+  uint32_t count(uint32_t n) const {
+    return view_.header->counts[n - 1];
+  }  // n-grams of order n, 1 to order()
+  const Bytes& image() const { return image_; }
+
+ private:
+  NgramModel(Bytes image, const NgramView& view);
+  static Result<std::shared_ptr<const NgramModel>> from_image(Bytes image);
+  std::string_view text(uint32_t word) const;
+
+  Bytes image_;
+  NgramView view_;
+  LmState begin_;
+};
+
+}  // namespace edge_speech

@@ -1,0 +1,1 @@
+"""N-gram language models: scored in C++, estimated here with numpy."""
