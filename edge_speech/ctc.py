@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from edge_speech import _core
 from edge_speech.errors import InputError
 from edge_speech.hotwords import Hotword, as_hotwords
+from edge_speech.lm.model import NgramLm
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class CtcHypothesis:
     """One text of the beam.
 
     `log_prob` is ln of the sum over its alignments that the search kept; `score`, by which hypotheses are
-    ranked, is that and the boosts of its hotwords.
+    ranked, is that, the boosts of its hotwords and what the language model adds.
     """
 
     text: str
@@ -67,7 +68,8 @@ class CtcConfig:
     in a row when it is among its `tokens_per_row` best and not more than `token_threshold` below the best
     symbol. Hypotheses that differ more than `max_undecided_tokens` back are decided for the best one, so that
     memory stays bounded; anything nearer stays open for as long as it is in the beam. Texts with
-    `hotwords` rank higher by their boosts.
+    `hotwords` rank higher by their boosts. With a language model, each complete word adds lm_weight * ln p +
+    word_bonus, and `unknown_score` when the model does not have it; tokens must mark word starts with "▁".
     """
 
     beam_size: int = 8
@@ -76,6 +78,10 @@ class CtcConfig:
     token_threshold: float = 12.0
     max_undecided_tokens: int = 64
     hotwords: Sequence[str | Hotword] = ()
+    lm: NgramLm | None = None
+    lm_weight: float = 0.5
+    word_bonus: float = 0.0
+    unknown_score: float = -10.0
 
 
 class _Decoder:
@@ -148,7 +154,11 @@ class CtcPrefixBeam(_Decoder):
         super().__init__(tokens, blank_id)
 
     def _open(self, symbols: list[str], blank_id: int) -> _core.CtcDecoder:
-        self._beam = _core.CtcPrefixBeam.create(symbols, blank_id, core_config(self.config))
+        config, lm = core_config(self.config), core_lm(self.config)
+        try:
+            self._beam = _core.CtcPrefixBeam.create(symbols, blank_id, config, lm)
+        except ValueError as error:
+            raise InputError(str(error)) from None
         for hotword in as_hotwords(self.config.hotwords):
             _add(self._beam, hotword)
         return self._beam
@@ -197,8 +207,25 @@ def core_config(config: CtcConfig) -> _core.CtcPrefixBeamConfig:
         value = getattr(config, name)
         if not isinstance(value, int | float) or not value > 0:
             raise InputError(f"{name} is {value!r}; allowed: nats above 0, math.inf for no limit")
-    limits = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "hotwords"}
-    return _core.CtcPrefixBeamConfig(**limits)
+    return _core.CtcPrefixBeamConfig(
+        beam_size=config.beam_size,
+        beam_threshold=config.beam_threshold,
+        tokens_per_row=config.tokens_per_row,
+        token_threshold=config.token_threshold,
+        max_undecided_tokens=config.max_undecided_tokens,
+    )
+
+
+def core_lm(config: CtcConfig | None) -> _core.LmFusion:
+    """The language model's part for `_core`; without a model it has no part. Raises InputError."""
+    config = config or CtcConfig()
+    if config.lm is not None and not isinstance(config.lm, NgramLm):
+        raise InputError(f"lm is {config.lm!r}; allowed: a language model of NgramLm.load, or None")
+    weights = {name: getattr(config, name) for name in ("lm_weight", "word_bonus", "unknown_score")}
+    for name, value in weights.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{name} is {value!r}; allowed: a number")
+    return _core.LmFusion(model=None if config.lm is None else config.lm.core, **weights)
 
 
 def join_pieces(pieces: Iterable[str]) -> str:

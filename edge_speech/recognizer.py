@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edge_speech import _core, backends
 from edge_speech.audio import read_audio
 from edge_speech.bundle import Artifact, Bundle, read_bundle
-from edge_speech.ctc import CtcConfig, core_config
+from edge_speech.ctc import CtcConfig, core_config, core_lm
 from edge_speech.encoder import Encoder, FloatArray
 from edge_speech.errors import InputError
 from edge_speech.features import FbankConfig, frontend_from_dict
@@ -84,6 +84,7 @@ class Stream:
                 padding_value=spec.padding_value,
                 keep_log_probs=keep_log_probs,
                 beam=None if config is None else core_config(config),
+                lm=core_lm(config),
             )
         except ValueError as error:
             raise InputError(str(error)) from None
@@ -204,17 +205,23 @@ class Recognizer:
         latency_budget_ms: float | None = None,
         keep_log_probs: bool = False,
         beam_size: int | None = None,
+        config: CtcConfig | None = None,
     ) -> Stream:
         """A new stream. A `beam_size` of 1 decodes greedily, more by prefix beam search; the default is 1,
-        and 8 with hotwords, which need a search. `keep_log_probs` makes `Stream.log_probs` work, at the
+        and 8 with hotwords, which need a search. Everything else about the search, a language model too, is
+        in a `config`, which takes the place of both. `keep_log_probs` makes `Stream.log_probs` work, at the
         cost of growing memory.
 
         Raises InputError on options that do not fit together or that this version cannot honour.
         """
+        if config is not None and (hotwords or beam_size is not None):
+            raise InputError("config is given beside hotwords or beam_size; put these into the CtcConfig")
         if hotwords and beam_size == 1:
             raise InputError("beam_size is 1 with hotwords; allowed: 2 or more, for example 8")
         if latency_budget_ms is not None:
             raise InputError("latency_budget_ms is not supported by this version; leave it out")
+        if config is not None:
+            return Stream(self, keep_log_probs, config)
         if beam_size == 1 or (beam_size is None and not hotwords):
             return Stream(self, keep_log_probs, None)
         size = CtcConfig.beam_size if beam_size is None else beam_size

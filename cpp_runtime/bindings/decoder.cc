@@ -1,5 +1,6 @@
 // Python: the CTC decoders; edge_speech/ctc.py adds the names of the tokens.
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
@@ -80,11 +81,21 @@ void bind_decoder(nb::module_& m) {
           },
           nb::kw_only(), nb::arg("beam_size"), nb::arg("beam_threshold"), nb::arg("tokens_per_row"),
           nb::arg("token_threshold"), nb::arg("max_undecided_tokens"));
+  nb::class_<LmFusion>(m, "LmFusion")
+      .def(
+          "__init__",
+          [](LmFusion* self, std::shared_ptr<LanguageModel> model, double lm_weight, double word_bonus,
+             double unknown_score) {
+            new (self) LmFusion{std::move(model), lm_weight, word_bonus, unknown_score};
+          },
+          nb::kw_only(), nb::arg("model").none(), nb::arg("lm_weight"), nb::arg("word_bonus"),
+          nb::arg("unknown_score"));
   nb::class_<CtcPrefixBeam, CtcDecoder>(m, "CtcPrefixBeam")
       .def_static("create",
-                  [](std::vector<std::string> tokens, size_t blank_id, const CtcPrefixBeamConfig& config) {
+                  [](std::vector<std::string> tokens, size_t blank_id, const CtcPrefixBeamConfig& config,
+                     const LmFusion& lm) {
                     const size_t vocab_size = tokens.size();
-                    auto beam = CtcPrefixBeam::create(vocab_size, blank_id, config, std::move(tokens));
+                    auto beam = CtcPrefixBeam::create(vocab_size, blank_id, config, std::move(tokens), lm);
                     if (!beam.ok()) raise_if_error(beam.status());
                     return std::move(beam.value());
                   })

@@ -126,12 +126,12 @@ EncoderShape make_shape(size_t chunk_frames, size_t right_context_frames, size_t
 void init_stream(PyStream* self, const FbankConfig& frontend, std::vector<std::string> tokens,
                  size_t blank_id, nb::object engine, Buffer features, Buffer log_probs, size_t chunk_frames,
                  size_t right_context_frames, size_t subsampling_factor, float padding_value,
-                 bool keep_log_probs, std::optional<CtcPrefixBeamConfig> beam) {
+                 bool keep_log_probs, std::optional<CtcPrefixBeamConfig> beam, const LmFusion& lm) {
   const EncoderShape shape =
       make_shape(chunk_frames, right_context_frames, subsampling_factor, padding_value, features, log_probs);
   auto encoder =
       std::make_unique<PythonEncoder>(shape, std::move(engine), std::move(features), std::move(log_probs));
-  StreamConfig config{frontend, std::move(tokens), blank_id, keep_log_probs, beam};
+  StreamConfig config{frontend, std::move(tokens), blank_id, keep_log_probs, beam, lm};
   Result<std::unique_ptr<Stream>> stream = Stream::create(config, std::move(encoder));
   if (!stream.ok()) raise_if_error(stream.status());
   new (self) PyStream(std::move(stream.value()));
@@ -181,7 +181,7 @@ void bind_recognizer(nb::module_& m) {
            nb::arg("blank_id"), nb::arg("engine"), nb::arg("features").noconvert(),
            nb::arg("log_probs").noconvert(), nb::arg("chunk_frames"), nb::arg("right_context_frames"),
            nb::arg("subsampling_factor"), nb::arg("padding_value"), nb::arg("keep_log_probs"),
-           nb::arg("beam").none())
+           nb::arg("beam").none(), nb::arg("lm"))
       .def("accept_waveform", &accept<float>, nb::arg("samples").noconvert(), nb::arg("sample_rate"))
       .def("accept_waveform", &accept<int16_t>, nb::arg("samples").noconvert(), nb::arg("sample_rate"))
       .def("input_finished", [](PyStream& self) { self.run([](Stream& s) { return s.input_finished(); }); })

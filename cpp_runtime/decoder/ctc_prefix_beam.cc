@@ -1,6 +1,7 @@
 #include "decoder/ctc_prefix_beam.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -34,27 +35,45 @@ Status check(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& c) {
   return {};
 }
 
+Status check(const LmFusion& lm, const std::vector<std::string>& pieces) {
+  if (lm.model == nullptr) return {};
+  if (!Hotwords(pieces).whole_words())
+    return Status::invalid_argument(
+        "a language model scores words, but no token begins one with \xE2\x96\x81");
+  if (!(lm.lm_weight >= 0 && lm.lm_weight <= 100) || !(std::abs(lm.word_bonus) <= 100) ||
+      !(lm.unknown_score <= 0 && lm.unknown_score >= -1000)) {
+    return Status::invalid_argument("lm_weight, word_bonus and unknown_score are " +
+                                    std::to_string(lm.lm_weight) + ", " + std::to_string(lm.word_bonus) +
+                                    " and " + std::to_string(lm.unknown_score) +
+                                    "; allowed: 0 to 100, -100 to 100 and -1000 to 0");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<CtcPrefixBeam>> CtcPrefixBeam::create(size_t vocab_size, size_t blank_id,
                                                              const CtcPrefixBeamConfig& config,
-                                                             std::vector<std::string> pieces) {
+                                                             std::vector<std::string> pieces, LmFusion lm) {
   Status status = check(vocab_size, blank_id, config);
   if (!status.ok()) return status;
   if (!pieces.empty() && pieces.size() != vocab_size) {
     return Status::invalid_argument("got " + std::to_string(pieces.size()) + " pieces for vocab_size " +
                                     std::to_string(vocab_size) + "; give one per symbol, or none");
   }
-  return std::unique_ptr<CtcPrefixBeam>(new CtcPrefixBeam(vocab_size, blank_id, config, std::move(pieces)));
+  status = check(lm, pieces);
+  if (!status.ok()) return status;
+  return std::unique_ptr<CtcPrefixBeam>(
+      new CtcPrefixBeam(vocab_size, blank_id, config, std::move(pieces), std::move(lm)));
 }
 
 CtcPrefixBeam::CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& config,
-                             std::vector<std::string> pieces)
+                             std::vector<std::string> pieces, LmFusion lm)
     : vocab_size_(vocab_size),
       blank_id_(static_cast<int>(blank_id)),
       config_(config),
       row_tokens_(vocab_size, blank_id, config.tokens_per_row, config.token_threshold),
-      scores_(std::move(pieces)),
+      scores_(std::move(pieces), std::move(lm)),
       column_(vocab_size, kNoColumn) {
   beam_.reserve(config.beam_size);
   next_.reserve(config.beam_size);

@@ -27,7 +27,8 @@ struct CtcPrefixBeamConfig {
 };
 
 // A token sequence with its log-probability, the sum over all its alignments that the search kept, and the
-// score by which it is ranked: that and the boosts of its hotwords.
+// score by which it is ranked: that, the boosts of its hotwords and what a language model
+// says about its words.
 struct CtcHypothesis {
   double log_prob;
   double score;
@@ -50,11 +51,13 @@ struct HotwordSpan {
 // result.
 class CtcPrefixBeam final : public CtcDecoder {
  public:
-  // `pieces` are the symbols as text; without them there are no hotwords. InvalidArgument on a blank_id that
+  // `pieces` are the symbols as text; without them there are no hotwords and no language
+  // model, and that one also needs pieces that mark word starts. InvalidArgument on a blank_id that
   // is no symbol and on a config outside what its message says.
   static Result<std::unique_ptr<CtcPrefixBeam>> create(size_t vocab_size, size_t blank_id,
                                                        const CtcPrefixBeamConfig& config,
-                                                       std::vector<std::string> pieces = {});
+                                                       std::vector<std::string> pieces = {},
+                                                       LmFusion lm = {});
 
   // Internal as well on a row of nothing but -infinity; FailedPrecondition after finish.
   Status step(const float* log_probs, size_t rows) override;
@@ -100,7 +103,7 @@ class CtcPrefixBeam final : public CtcDecoder {
   static constexpr int kStay = -1;
 
   CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& config,
-                std::vector<std::string> pieces);
+                std::vector<std::string> pieces, LmFusion lm);
 
   void advance(const float* row);
   uint32_t place_of_parent(const Hypothesis& h) const;

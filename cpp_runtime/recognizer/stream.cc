@@ -46,7 +46,7 @@ Result<std::unique_ptr<Stream>> Stream::create(const StreamConfig& config, std::
     return std::unique_ptr<Stream>(
         new Stream(config, std::move(fbank.value()), std::move(encoder), std::move(greedy), nullptr));
   }
-  auto beam = CtcPrefixBeam::create(vocab_size, config.blank_id, *config.beam, config.tokens);
+  auto beam = CtcPrefixBeam::create(vocab_size, config.blank_id, *config.beam, config.tokens, config.lm);
   if (!beam.ok()) return beam.status();
   CtcPrefixBeam* search = beam.value().get();
   return std::unique_ptr<Stream>(

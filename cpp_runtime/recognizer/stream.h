@@ -25,6 +25,7 @@ struct StreamConfig {
   size_t blank_id = 0;
   bool keep_log_probs = false;  // keep every decoded row; for comparing engines, grows with the audio
   std::optional<CtcPrefixBeamConfig> beam;  // prefix beam search; greedy without
+  LmFusion lm;                              // for the search
 };
 
 // One utterance at a time: accept_waveform any number of times, input_finished, then reset for the next.
