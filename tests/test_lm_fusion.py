@@ -46,7 +46,7 @@ WEIGHTS = {"lm_weight": 0.8, "word_bonus": 0.6, "unknown_score": -2.5}
 
 
 def word_scores(words: list[str]) -> list[float]:
-    """lm_weight * ln p + word_bonus, and the penalty, of each word; lm_weight * ln p of the sentence's end."""
+    """lm_weight * ln p + word_bonus, and the penalty, of each word; lm_weight * ln p of the end."""
     log_probs = [WEIGHTS["lm_weight"] * p for p in LM.log_probs(" ".join(words))]
     extra = [WEIGHTS["word_bonus"] + (0 if word in LM else WEIGHTS["unknown_score"]) for word in words]
     return [p + e for p, e in zip(log_probs, [*extra, 0.0], strict=True)]

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -127,15 +129,50 @@ void test_a_warm_search_allocates_nothing() {
   }
 }
 
+// Words of one letter: from a to m it has them, and each is likely after its neighbour in the alphabet.
+class Alphabet : public LanguageModel {
+ public:
+  LmState begin() const override { return 0; }
+  float score(LmState state, uint32_t word, LmState* next) const override {
+    *next = word;
+    return word == state + 1 ? -0.5f : -3.0f;
+  }
+  float end(LmState) const override { return -1.0f; }
+  std::optional<uint32_t> find(std::string_view word) const override {
+    if (word.size() != 1 || word[0] > 'm') return std::nullopt;
+    return static_cast<uint32_t>(word[0] - 'a' + 1);
+  }
+  uint32_t unknown() const override { return 99; }
+};
+
 // Symbol v is spelled "▁" and a letter, or a letter alone.
-std::unique_ptr<CtcPrefixBeam> make_with_pieces() {
+std::unique_ptr<CtcPrefixBeam> make_with_pieces(const LmFusion& lm = {}) {
   std::vector<std::string> pieces{"<blk>"};
   for (size_t v = 1; v < kVocab; ++v) {
     pieces.push_back((v % 2 ? "\xE2\x96\x81" : "") + std::string(1, static_cast<char>('a' + v % 26)));
   }
-  auto beam = CtcPrefixBeam::create(kVocab, 0, {}, pieces);
+  auto beam = CtcPrefixBeam::create(kVocab, 0, {}, pieces, lm);
   CHECK(beam.ok());
   return std::move(beam.value());
+}
+
+void test_a_language_model_asks_for_no_memory() {
+  const auto beam = make_with_pieces({std::make_shared<Alphabet>(), 0.7, 0.5, -4.0});
+  const std::vector<float> rows = speech(2000, 7);
+  double score = 0.0;
+  for (int run = 0; run < 2; ++run) {
+    beam->reset();
+    const size_t before = allocations;
+    for (size_t r = 0; r < 2000; ++r) CHECK(beam->step(rows.data() + r * kVocab, 1).ok());
+    beam->finish();
+    CHECK(run == 0 || allocations == before);
+    const CtcHypothesis best = beam->n_best(1)[0];
+    CHECK(best.score < best.log_prob && std::isfinite(best.score));
+    CHECK(run == 0 || best.score == score);
+    score = best.score;
+  }
+  CHECK(!CtcPrefixBeam::create(2, 0, {}, {"", "a"}, {std::make_shared<Alphabet>()}).ok());
+  CHECK(!CtcPrefixBeam::create(kVocab, 0, {}, {}, {std::make_shared<Alphabet>()}).ok());
 }
 
 void test_hotwords_come_and_go() {
@@ -192,6 +229,7 @@ int main() {
   edge_speech::test_what_is_settled_stays();
   for (size_t beam_size : {1, 8, 32}) edge_speech::test_an_hour_allocates_nothing_but_its_result(beam_size);
   edge_speech::test_a_warm_search_allocates_nothing();
+  edge_speech::test_a_language_model_asks_for_no_memory();
   edge_speech::test_hotwords_come_and_go();
   edge_speech::test_refusals();
   return edge_speech::failures() != 0;
