@@ -17,20 +17,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_speech.audio import read_audio
     from edge_speech.bundle import read_bundle, verify_bundle
-    from edge_speech.ctc import CtcGreedy, CtcResult, CtcToken
+    from edge_speech.ctc import (
+        CtcConfig,
+        CtcGreedy,
+        CtcHotword,
+        CtcHypothesis,
+        CtcPrefixBeam,
+        CtcResult,
+        CtcToken,
+    )
     from edge_speech.errors import CheckFailed, InputError
     from edge_speech.features import FbankConfig, LogMelConfig, MfccConfig, OnlineFbank, OnlineFrontend
+    from edge_speech.hotwords import Hotword
     from edge_speech.lm.model import NgramLm
-    from edge_speech.recognizer import Recognizer, Result, Stream, Token
+    from edge_speech.recognizer import FoundHotword, Recognizer, Result, Stream, Token
     from edge_speech.vad import EnergyVad, VadConfig
 
 _HOMES = {
     "CheckFailed": "errors",
+    "CtcConfig": "ctc",
     "CtcGreedy": "ctc",
+    "CtcHotword": "ctc",
+    "CtcHypothesis": "ctc",
+    "CtcPrefixBeam": "ctc",
     "CtcResult": "ctc",
     "CtcToken": "ctc",
     "EnergyVad": "vad",
     "FbankConfig": "features",
+    "FoundHotword": "recognizer",
+    "Hotword": "hotwords",
     "InputError": "errors",
     "LogMelConfig": "features",
     "MfccConfig": "features",
@@ -49,11 +64,17 @@ _HOMES = {
 
 __all__ = [
     "CheckFailed",
+    "CtcConfig",
     "CtcGreedy",
+    "CtcHotword",
+    "CtcHypothesis",
+    "CtcPrefixBeam",
     "CtcResult",
     "CtcToken",
     "EnergyVad",
     "FbankConfig",
+    "FoundHotword",
+    "Hotword",
     "InputError",
     "LogMelConfig",
     "MfccConfig",

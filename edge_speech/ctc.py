@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_speech import _core
 from edge_speech.errors import InputError
+from edge_speech.hotwords import Hotword, as_hotwords
+from edge_speech.lm.model import NgramLm
 
 
 @dataclass(frozen=True)
@@ -26,27 +28,79 @@ class CtcToken:
 
 
 @dataclass(frozen=True)
+class CtcHotword:
+    """A hotword for which the text was boosted, and the rows of its tokens."""
+
+    text: str
+    start_row: int
+    end_row: int
+
+
+@dataclass(frozen=True)
 class CtcResult:
-    """What has been decoded so far."""
+    """What has been decoded so far; no later row changes `committed_text`, the beginning of `text`."""
 
     text: str
     tokens: tuple[CtcToken, ...]
+    committed_text: str
+    hotwords: tuple[CtcHotword, ...] = ()
 
 
-class CtcGreedy:
-    """Best-path decoding: the most probable symbol per row, equal neighbours merged, blanks dropped.
+@dataclass(frozen=True)
+class CtcHypothesis:
+    """One text of the beam.
 
-    `tokens` has one symbol per column of log_probs, blank included. Raises InputError on a bad blank_id.
+    `log_prob` is ln of the sum over its alignments that the search kept; `score`, by which hypotheses are
+    ranked, is that, the boosts of its hotwords and what the language model adds.
     """
 
-    def __init__(self, tokens: Sequence[str], blank_id: int = 0) -> None:
+    text: str
+    tokens: tuple[CtcToken, ...]
+    log_prob: float
+    score: float
+
+
+@dataclass(frozen=True)
+class CtcConfig:
+    """What a beam search keeps; all thresholds in nats.
+
+    `beam_size` hypotheses after each row, none more than `beam_threshold` below the best; a token may begin
+    in a row when it is among its `tokens_per_row` best and not more than `token_threshold` below the best
+    symbol. Hypotheses that differ more than `max_undecided_tokens` back are decided for the best one, so that
+    memory stays bounded; anything nearer stays open for as long as it is in the beam. Texts with
+    `hotwords` rank higher by their boosts. With a language model, each complete word adds lm_weight * ln p +
+    word_bonus, and `unknown_score` when the model does not have it; tokens must mark word starts with "▁".
+    """
+
+    beam_size: int = 8
+    beam_threshold: float = 20.0
+    tokens_per_row: int = 32
+    token_threshold: float = 12.0
+    max_undecided_tokens: int = 64
+    hotwords: Sequence[str | Hotword] = ()
+    lm: NgramLm | None = None
+    lm_weight: float = 0.5
+    word_bonus: float = 0.0
+    unknown_score: float = -10.0
+
+
+class _Decoder:
+    """Rows in, result out, around a decoder of `_core`."""
+
+    def __init__(self, tokens: Sequence[str], blank_id: int) -> None:
         if not 0 <= blank_id < len(tokens):
             raise InputError(f"blank_id is {blank_id}; allowed: 0 to {len(tokens) - 1}, one of the tokens")
         self._symbols = list(tokens)
-        self._decoder = _core.CtcGreedy(len(self._symbols), blank_id)
+        self._decoder = self._open(self._symbols, blank_id)
+
+    def _open(self, symbols: list[str], blank_id: int) -> _core.CtcDecoder:
+        raise NotImplementedError
 
     def step(self, log_probs: npt.ArrayLike) -> None:
-        """Decode more rows, (T, V) natural-log probabilities. Raises InputError on NaN or a wrong shape."""
+        """Decode more rows, (T, V) natural-log probabilities; T may be 0.
+
+        Raises InputError on a wrong shape and on a row with NaN or +infinity; the rows before it are decoded.
+        """
         rows = np.ascontiguousarray(log_probs, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != len(self._symbols):
             raise InputError(f"log_probs have shape {rows.shape}; allowed: (T, {len(self._symbols)})")
@@ -56,17 +110,122 @@ class CtcGreedy:
             raise InputError(str(error)) from None
 
     def result(self) -> CtcResult:
-        """Tokens and text so far; only the last token can still grow."""
-        decoded = [CtcToken(self._symbols[i], start, end, c) for i, start, end, c in self._decoder.tokens()]
-        return CtcResult(join_pieces(t.token for t in decoded), tuple(decoded))
+        """Tokens and text so far."""
+        tokens = self._named(self._decoder.tokens())
+        committed = join_pieces(t.token for t in tokens[: self._decoder.num_committed])
+        return CtcResult(join_pieces(t.token for t in tokens), tokens, committed)
 
     def finish(self) -> CtcResult:
-        """The final result; greedy decoding holds nothing back."""
+        """No more rows until `reset`: the final result, all of it committed."""
+        self._decoder.finish()
         return self.result()
 
     def reset(self) -> None:
         """Ready for a new utterance."""
         self._decoder.reset()
+
+    def _named(self, tokens: Iterable[tuple[int, int, int, float]]) -> tuple[CtcToken, ...]:
+        return tuple(CtcToken(self._symbols[i], start, end, c) for i, start, end, c in tokens)
+
+
+class CtcGreedy(_Decoder):
+    """Best-path decoding: the most probable symbol per row, equal neighbours merged, blanks dropped.
+
+    `tokens` has one symbol per column of log_probs, blank included; only the last token can still grow.
+    Raises InputError on a bad blank_id.
+    """
+
+    def __init__(self, tokens: Sequence[str], blank_id: int = 0) -> None:
+        super().__init__(tokens, blank_id)
+
+    def _open(self, symbols: list[str], blank_id: int) -> _core.CtcDecoder:
+        return _core.CtcGreedy(len(symbols), blank_id)
+
+
+class CtcPrefixBeam(_Decoder):
+    """CTC prefix beam search: alignments of one text are summed (arXiv:1408.2873, algorithm 1).
+
+    The result, to the last bit, does not depend on how the rows are cut into steps. Raises InputError on a
+    bad blank_id or config, and from `step` also on a row of nothing but -infinity and after `finish`.
+    """
+
+    def __init__(self, tokens: Sequence[str], config: CtcConfig | None = None, blank_id: int = 0) -> None:
+        self.config = config or CtcConfig()
+        super().__init__(tokens, blank_id)
+
+    def _open(self, symbols: list[str], blank_id: int) -> _core.CtcDecoder:
+        config, lm = core_config(self.config), core_lm(self.config)
+        try:
+            self._beam = _core.CtcPrefixBeam.create(symbols, blank_id, config, lm)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        for hotword in as_hotwords(self.config.hotwords):
+            _add(self._beam, hotword)
+        return self._beam
+
+    def add_hotword(self, phrase: str, boost: float | None = None) -> None:
+        """Prefer `phrase` in what is said from now on; see Hotword. It stays over `reset`.
+
+        Raises InputError on a phrase that the tokens cannot spell and on a boost out of range.
+        """
+        hotword = Hotword(phrase, boost)
+        _add(self._beam, hotword)
+
+    def remove_hotword(self, phrase: str) -> None:
+        """Prefer it no longer; what it did stays. Raises InputError when it is not there."""
+        if not self._beam.remove_hotword(phrase):
+            raise InputError(f"no hotword {phrase!r} to remove; name one that was added")
+
+    def result(self) -> CtcResult:
+        """Tokens and text so far, and the hotwords that acted on them."""
+        result = super().result()
+        rows = ((text, result.tokens[a], result.tokens[b]) for text, a, b in self._beam.hotwords())
+        found = tuple(CtcHotword(text, first.start_row, last.end_row) for text, first, last in rows)
+        return replace(result, hotwords=found)
+
+    def n_best(self, count: int | None = None) -> tuple[CtcHypothesis, ...]:
+        """The beam, best first; at most `count` hypotheses."""
+        found = self._beam.n_best(self.config.beam_size if count is None else max(0, count))
+        named = [(self._named(tokens), log_prob, score) for log_prob, score, tokens in found]
+        return tuple(CtcHypothesis(join_pieces(t.token for t in n), n, p, s) for n, p, s in named)
+
+
+def _add(beam: _core.CtcPrefixBeam, hotword: Hotword) -> None:
+    try:
+        beam.add_hotword(hotword.phrase, hotword.nats)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def core_config(config: CtcConfig) -> _core.CtcPrefixBeamConfig:
+    """The same config for `_core`. Raises InputError on a value out of range."""
+    for name, top in (("beam_size", 4096), ("tokens_per_row", 1 << 31), ("max_undecided_tokens", 1 << 31)):
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= top:
+            raise InputError(f"{name} is {value!r}; allowed: a whole number from 1 to {top}")
+    for name in ("beam_threshold", "token_threshold"):
+        value = getattr(config, name)
+        if not isinstance(value, int | float) or not value > 0:
+            raise InputError(f"{name} is {value!r}; allowed: nats above 0, math.inf for no limit")
+    return _core.CtcPrefixBeamConfig(
+        beam_size=config.beam_size,
+        beam_threshold=config.beam_threshold,
+        tokens_per_row=config.tokens_per_row,
+        token_threshold=config.token_threshold,
+        max_undecided_tokens=config.max_undecided_tokens,
+    )
+
+
+def core_lm(config: CtcConfig | None) -> _core.LmFusion:
+    """The language model's part for `_core`; without a model it has no part. Raises InputError."""
+    config = config or CtcConfig()
+    if config.lm is not None and not isinstance(config.lm, NgramLm):
+        raise InputError(f"lm is {config.lm!r}; allowed: a language model of NgramLm.load, or None")
+    weights = {name: getattr(config, name) for name in ("lm_weight", "word_bonus", "unknown_score")}
+    for name, value in weights.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{name} is {value!r}; allowed: a number")
+    return _core.LmFusion(model=None if config.lm is None else config.lm.core, **weights)
 
 
 def join_pieces(pieces: Iterable[str]) -> str:

@@ -36,12 +36,12 @@ class Scores:
 
 
 def evaluate(
-    recognizer: Recognizer, utterances: Sequence[Utterance], quiet: bool = False
+    recognizer: Recognizer, utterances: Sequence[Utterance], quiet: bool = False, beam_size: int = 1
 ) -> tuple[Scores, list[Decoded]]:
     """Decode every utterance and score it against its text. Raises InputError."""
     jiwer = _import_jiwer()
     decoded, audio_s, working_s = [], 0.0, 0.0
-    stream = recognizer.create_stream()
+    stream = recognizer.create_stream(beam_size=beam_size)
     for utterance in track(utterances, "eval", quiet):
         samples, sample_rate = read_audio(utterance.audio_path)
         start = time.perf_counter()

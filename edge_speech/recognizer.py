@@ -14,16 +14,18 @@ import numpy.typing as npt
 from edge_speech import _core, backends
 from edge_speech.audio import read_audio
 from edge_speech.bundle import Artifact, Bundle, read_bundle
+from edge_speech.ctc import CtcConfig, core_config, core_lm
 from edge_speech.encoder import Encoder, FloatArray
 from edge_speech.errors import InputError
 from edge_speech.features import FrontendConfig, frontend_from_dict, native_config
+from edge_speech.hotwords import Hotword, as_hotwords
 
 
 @dataclass(frozen=True)
 class Token:
     """A recognised token. Times are seconds of the caller's audio; the step is a subsampled frame.
 
-    `confidence` is the mean posterior of the token over the frames on which it was the best symbol.
+    `confidence` is the mean posterior of the token over its frames on the most probable alignment.
     """
 
     token: str
@@ -33,28 +35,39 @@ class Token:
 
 
 @dataclass(frozen=True)
+class FoundHotword:
+    """A hotword for which the text was boosted, with the seconds of its tokens."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class Result:
     """What was heard since the last reset.
 
-    `committed_text` is the beginning of `text` that no later audio can change (with greedy decoding: all of
-    it, though a following piece may lengthen the last word). `is_final` is true after `input_finished`.
+    `committed_text` is the beginning of `text` that no later audio can change: what all hypotheses of a beam
+    share, with greedy decoding all of it (a following piece may lengthen the last word). `is_final` is true
+    after `input_finished`.
     """
 
     text: str
     tokens: tuple[Token, ...]
     committed_text: str
     is_final: bool
+    hotwords: tuple[FoundHotword, ...] = ()
 
 
 class Stream:
     """One utterance at a time. However the caller cuts the audio, log_probs and text have the same bits."""
 
-    def __init__(self, recognizer: Recognizer, keep_log_probs: bool) -> None:
+    def __init__(self, recognizer: Recognizer, keep_log_probs: bool, config: CtcConfig | None) -> None:
         spec, encoder = recognizer.encoder.spec, recognizer.encoder
         features = np.zeros((spec.window_frames, spec.num_features), np.float32)
         log_probs = np.zeros((spec.output_frames, spec.vocab_size), np.float32)
         self._symbols = recognizer.tokens
-        self._settled: list[Token] = []  # tokens that cannot grow any more
+        self._settled: list[Token] = []  # tokens that cannot change any more
         self._lock = threading.Lock()  # a screen may read results while a microphone feeds
         self._keep_log_probs = keep_log_probs
         try:
@@ -70,9 +83,31 @@ class Stream:
                 subsampling_factor=spec.subsampling_factor,
                 padding_value=spec.padding_value,
                 keep_log_probs=keep_log_probs,
+                beam=None if config is None else core_config(config),
+                lm=core_lm(config),
             )
         except ValueError as error:
             raise InputError(str(error)) from None
+        for hotword in () if config is None else as_hotwords(config.hotwords):
+            self._add_hotword(hotword)
+
+    def add_hotword(self, phrase: str, boost: float | None = None) -> None:
+        """Prefer `phrase` in what is said from now on; see Hotword. It stays over `reset`.
+
+        Raises InputError on a greedy stream, a phrase that the tokens cannot spell, and a boost out of range.
+        """
+        self._add_hotword(Hotword(phrase, boost))
+
+    def _add_hotword(self, hotword: Hotword) -> None:
+        try:
+            self._stream.add_hotword(hotword.phrase, hotword.nats)
+        except _core.StreamError as error:
+            raise InputError(str(error)) from None
+
+    def remove_hotword(self, phrase: str) -> None:
+        """Prefer it no longer; what it did stays. Raises InputError when it is not there."""
+        if not self._stream.remove_hotword(phrase):
+            raise InputError(f"no hotword {phrase!r} to remove; name one that was added")
 
     def accept_waveform(self, samples: npt.ArrayLike, sample_rate: int) -> None:
         """Add samples (N,), float in [-1, 1] or int16, mono, any length, at 4000 to 192000 Hz.
@@ -103,10 +138,13 @@ class Stream:
     def result(self) -> Result:
         """Text and tokens so far."""
         with self._lock:
-            text, is_final, found = self._stream.result_from(len(self._settled))
+            known = len(self._settled)
+            text, committed, is_final, num_settled, found, acted = self._stream.result_from(known)
             fresh = [Token(self._symbols[i], start_s, end_s, c) for i, start_s, end_s, c in found]
-            self._settled += fresh[:-1]
-            return Result(text, (*self._settled, *fresh[-1:]), text, is_final)
+            tokens = (*self._settled, *fresh)
+            self._settled += fresh[: num_settled - known]
+            hotwords = tuple(FoundHotword(h, tokens[a].start_s, tokens[b].end_s) for h, a, b in acted)
+            return Result(text, tokens, committed, is_final, hotwords)
 
     @property
     def audio_s(self) -> float:
@@ -163,19 +201,31 @@ class Recognizer:
 
     def create_stream(
         self,
-        hotwords: Sequence[str] | None = None,
+        hotwords: Sequence[str | Hotword] | None = None,
         latency_budget_ms: float | None = None,
         keep_log_probs: bool = False,
+        beam_size: int | None = None,
+        config: CtcConfig | None = None,
     ) -> Stream:
-        """A new stream. `keep_log_probs` makes `Stream.log_probs` work, at the cost of growing memory.
+        """A new stream. A `beam_size` of 1 decodes greedily, more by prefix beam search; the default is 1,
+        and 8 with hotwords, which need a search. Everything else about the search, a language model too, is
+        in a `config`, which takes the place of both. `keep_log_probs` makes `Stream.log_probs` work, at the
+        cost of growing memory.
 
-        Raises InputError on options that this version cannot honour.
+        Raises InputError on options that do not fit together or that this version cannot honour.
         """
-        if hotwords:
-            raise InputError("hotwords need a beam search, which this version does not have; leave them out")
+        if config is not None and (hotwords or beam_size is not None):
+            raise InputError("config is given beside hotwords or beam_size; put these into the CtcConfig")
+        if hotwords and beam_size == 1:
+            raise InputError("beam_size is 1 with hotwords; allowed: 2 or more, for example 8")
         if latency_budget_ms is not None:
             raise InputError("latency_budget_ms is not supported by this version; leave it out")
-        return Stream(self, keep_log_probs)
+        if config is not None:
+            return Stream(self, keep_log_probs, config)
+        if beam_size == 1 or (beam_size is None and not hotwords):
+            return Stream(self, keep_log_probs, None)
+        size = CtcConfig.beam_size if beam_size is None else beam_size
+        return Stream(self, keep_log_probs, CtcConfig(size, hotwords=hotwords or ()))
 
     def transcribe(self, path: Path | str) -> Result:
         """Text of an audio file: a stream with one chunk. Raises InputError."""

@@ -57,6 +57,17 @@ def test_chunks_and_whole_files_give_the_same_text(work: Path, chunk_ms: str) ->
     assert whole.strip()
 
 
+def test_a_beam_is_what_the_recognizer_gives(work: Path) -> None:
+    stream = Recognizer.load(work / "bundle").create_stream(beam_size=8)
+    stream.accept_waveform(INTS, 16000)
+    stream.input_finished()
+    for chunk_ms in ("30", "1000"):
+        words = "transcribe", "bundle", "a.wav", "--beam-size", "8", "--chunk-ms", chunk_ms
+        assert done(work, *words).strip() == stream.result.text
+    details = json.loads(done(work, "eval", "bundle", "m.jsonl", "--beam-size", "8", "--details", "--json"))
+    assert details["details"][0]["hypothesis"] == stream.result.text
+
+
 def test_pipes_give_the_same_text_and_partials(work: Path) -> None:
     whole = done(work, "transcribe", "bundle", "a.wav")
     assert done(work, "transcribe", "bundle", "-", stdin=(work / "a.wav").read_bytes()) == whole

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_speech.ctc import CtcGreedy
+from edge_speech.ctc import CtcConfig, CtcGreedy, CtcPrefixBeam
 from edge_speech.errors import InputError
 from edge_speech.features import OnlineFbank, frontend_from_dict
 from edge_speech.recognizer import Recognizer, Stream
@@ -23,8 +23,10 @@ def recognizer() -> Recognizer:
     return Recognizer(TinyEncoder(), FBANK, TOKENS)
 
 
-def run(recognizer: Recognizer, pieces: list[np.ndarray], sample_rate: int = 16000) -> Stream:
-    stream = recognizer.create_stream(keep_log_probs=True)
+def run(
+    recognizer: Recognizer, pieces: list[np.ndarray], sample_rate: int = 16000, beam_size: int = 1
+) -> Stream:
+    stream = recognizer.create_stream(keep_log_probs=True, beam_size=beam_size)
     for piece in pieces:
         stream.accept_waveform(piece, sample_rate)
     stream.input_finished()
@@ -78,11 +80,13 @@ def test_the_double_is_not_trivial(recognizer: Recognizer) -> None:
 
 @pytest.mark.parametrize("sample_rate", [16000, 8000, 44100])
 @pytest.mark.parametrize("piece_ms", [1, 20, 100, 160])
-def test_equal_pieces(recognizer: Recognizer, sample_rate: int, piece_ms: int) -> None:
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_equal_pieces(recognizer: Recognizer, sample_rate: int, piece_ms: int, beam_size: int) -> None:
     waveform = speech_like(3, sample_rate)
     size = sample_rate * piece_ms // 1000
     pieces = [waveform[i : i + size] for i in range(0, len(waveform), size)]
-    same(run(recognizer, pieces, sample_rate), run(recognizer, [waveform], sample_rate))
+    cut, whole = (run(recognizer, p, sample_rate, beam_size) for p in (pieces, [waveform]))
+    same(cut, whole)
 
 
 @settings(max_examples=40, deadline=None)
@@ -126,16 +130,37 @@ def test_reset_forgets_everything(recognizer: Recognizer) -> None:
     same(used, fresh)
 
 
-def test_committed_text_is_never_taken_back(recognizer: Recognizer) -> None:
-    stream, waveform = recognizer.create_stream(), speech_like(8)
+@pytest.mark.parametrize("beam_size", [1, 3, 8])
+def test_committed_text_is_never_taken_back(recognizer: Recognizer, beam_size: int) -> None:
+    stream, waveform = recognizer.create_stream(beam_size=beam_size), speech_like(8)
     committed = [""]
     for i in range(0, len(waveform), 320):
         stream.accept_waveform(waveform[i : i + 320], 16000)
+        assert stream.result.text.startswith(stream.result.committed_text)
         committed.append(stream.result.committed_text)
     stream.input_finished()
     assert stream.result.text
+    assert stream.result.committed_text == stream.result.text
     assert all(stream.result.text.startswith(text) for text in committed)
     assert len(set(committed)) > 3
+
+
+@pytest.mark.parametrize("beam_size", [2, 8])
+def test_a_beam_stream_is_the_search_over_its_log_probs(recognizer: Recognizer, beam_size: int) -> None:
+    """Results read on the way leave the final one alone, and it is that of es.CtcPrefixBeam."""
+    stream, waveform = recognizer.create_stream(keep_log_probs=True, beam_size=beam_size), speech_like(10)
+    for i in range(0, len(waveform), 800):
+        stream.accept_waveform(waveform[i : i + 800], 16000)
+        assert not stream.result.is_final
+    stream.input_finished()
+    decoder = CtcPrefixBeam(TOKENS, CtcConfig(beam_size))
+    decoder.step(stream.log_probs())
+    expected, row_s = decoder.finish(), SPEC.subsampling_factor * 0.01
+    assert stream.result.text == expected.text
+    for token, other in zip(stream.result.tokens, expected.tokens, strict=True):
+        assert (token.token, token.confidence) == (other.token, other.confidence)
+        assert token.start_s == pytest.approx(other.start_row * row_s)
+        assert token.end_s == pytest.approx(min(other.end_row * row_s, stream.audio_s))
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 48000])
@@ -190,8 +215,13 @@ def test_misuse_is_one_clear_line(recognizer: Recognizer) -> None:
 
 
 def test_unsupported_options_are_refused(recognizer: Recognizer) -> None:
-    with pytest.raises(InputError, match="hotwords"):
-        recognizer.create_stream(hotwords=["one"])
+    with pytest.raises(InputError, match="beam_size"):
+        recognizer.create_stream(hotwords=["one"], beam_size=1)
+    with pytest.raises(InputError, match="beam search"):
+        recognizer.create_stream().add_hotword("one")
+    for beam_size in (0, -1, 4097, 2.5, "8"):
+        with pytest.raises(InputError, match="beam_size"):
+            recognizer.create_stream(beam_size=beam_size)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="latency_budget_ms"):
         recognizer.create_stream(latency_budget_ms=50)
 
@@ -269,9 +299,10 @@ def test_one_recognizer_serves_threads(recognizer: Recognizer) -> None:
         same(together[i], alone[i])
 
 
-def test_results_can_be_read_while_audio_is_fed(recognizer: Recognizer) -> None:
-    stream, waveform = recognizer.create_stream(), speech_like(20)
-    expected = run(recognizer, [waveform]).result
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_results_can_be_read_while_audio_is_fed(recognizer: Recognizer, beam_size: int) -> None:
+    stream, waveform = recognizer.create_stream(beam_size=beam_size), speech_like(20)
+    expected = run(recognizer, [waveform], beam_size=beam_size).result
     seen = []
 
     def feed() -> None:

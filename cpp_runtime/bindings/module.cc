@@ -5,5 +5,6 @@ NB_MODULE(_core, m) {
   m.doc() = "Edge Speech's C++ core: features, decoder, stream.";
   edge_speech::bind_features(m);
   edge_speech::bind_ngram(m);
+  edge_speech::bind_decoder(m);
   edge_speech::bind_recognizer(m);
 }

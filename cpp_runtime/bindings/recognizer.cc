@@ -1,6 +1,7 @@
-// Python: the greedy decoder and the stream. A Python engine plugs in as an object with step() and reset()
+// Python: the stream. A Python engine plugs in as an object with step() and reset()
 // over two numpy buffers.
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/variant.h>
@@ -22,7 +23,6 @@ namespace {
 
 namespace nb = nanobind;
 using Buffer = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 template <typename T>
 using Samples = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
@@ -32,6 +32,7 @@ struct StreamError : std::runtime_error {
 };
 
 using PyToken = std::tuple<int, double, double, float>;
+using PyHotword = std::tuple<std::string, size_t, size_t>;
 
 // An engine written in Python. The stream runs without the GIL and takes it for each step; what the engine
 // raises is kept and raised again, as itself, when the stream returns to Python.
@@ -126,26 +127,33 @@ EncoderShape make_shape(size_t chunk_frames, size_t right_context_frames, size_t
 void init_stream(PyStream* self, const FrontendConfig& frontend, std::vector<std::string> tokens,
                  size_t blank_id, nb::object engine, Buffer features, Buffer log_probs, size_t chunk_frames,
                  size_t right_context_frames, size_t subsampling_factor, float padding_value,
-                 bool keep_log_probs) {
+                 bool keep_log_probs, std::optional<CtcPrefixBeamConfig> beam, const LmFusion& lm) {
   const EncoderShape shape =
       make_shape(chunk_frames, right_context_frames, subsampling_factor, padding_value, features, log_probs);
   auto encoder =
       std::make_unique<PythonEncoder>(shape, std::move(engine), std::move(features), std::move(log_probs));
-  StreamConfig config{frontend, std::move(tokens), blank_id, keep_log_probs};
+  StreamConfig config{frontend, std::move(tokens), blank_id, keep_log_probs, beam, lm};
   Result<std::unique_ptr<Stream>> stream = Stream::create(config, std::move(encoder));
   if (!stream.ok()) raise_if_error(stream.status());
   new (self) PyStream(std::move(stream.value()));
 }
 
-// Text, whether it is final, and the tokens from number `first` on: one moment of the stream.
-std::tuple<std::string, bool, std::vector<PyToken>> result_from(const Stream& stream, size_t first) {
+// One moment of the stream: its text and the committed beginning, whether it is final, how many tokens are
+// settled, the tokens from number `first` on, and the hotwords that acted.
+std::tuple<std::string, std::string, bool, size_t, std::vector<PyToken>, std::vector<PyHotword>> result_from(
+    const Stream& stream, size_t first) {
   std::vector<PyToken> tokens;
   for (size_t i = first; i < stream.tokens().size(); ++i) {
     const TimedToken& token = stream.tokens()[i];
     tokens.emplace_back(token.id, stream.row_s(token.start_row), stream.row_s(token.end_row),
                         token.confidence);
   }
-  return {stream.text(), stream.is_final(), std::move(tokens)};
+  std::vector<PyHotword> hotwords;
+  for (const HotwordSpan& span : stream.hotwords()) {
+    hotwords.emplace_back(span.text, span.first_token, span.last_token);
+  }
+  return {stream.text(),     stream.committed_text(), stream.is_final(), stream.num_settled_tokens(),
+          std::move(tokens), std::move(hotwords)};
 }
 
 // The kept rows as a new array (T, V).
@@ -165,47 +173,28 @@ void accept(PyStream& self, Samples<T> samples, int sample_rate) {
       [&](Stream& stream) { return stream.accept_waveform(samples.data(), samples.size(), sample_rate); });
 }
 
-void bind_decoder(nb::module_& m) {
-  nb::class_<CtcGreedy>(m, "CtcGreedy")
-      .def("__init__",
-           [](CtcGreedy* self, size_t vocab_size, size_t blank_id) {
-             if (blank_id >= vocab_size) throw nb::value_error("blank_id must be below vocab_size");
-             new (self) CtcGreedy(vocab_size, blank_id);
-           })
-      .def("step",
-           [](CtcGreedy& self, Rows log_probs) {
-             if (log_probs.shape(1) != self.vocab_size()) {
-               throw nb::value_error("log_probs must have one column per token");
-             }
-             raise_if_error(self.step(log_probs.data(), log_probs.shape(0)));
-           })
-      .def("tokens",
-           [](const CtcGreedy& self) {
-             std::vector<std::tuple<int, int64_t, int64_t, float>> result;
-             for (const TimedToken& t : self.tokens()) {
-               result.emplace_back(t.id, t.start_row, t.end_row, t.confidence);
-             }
-             return result;
-           })
-      .def("reset", &CtcGreedy::reset);
-  m.def("join_pieces", [](const std::vector<std::string>& pieces) {
-    Transcript transcript;
-    for (const std::string& piece : pieces) transcript.append(piece);
-    return transcript.text();
-  });
-}
+}  // namespace
 
-void bind_stream(nb::module_& m) {
+void bind_recognizer(nb::module_& m) {
   nb::exception<StreamError>(m, "StreamError");
   nb::class_<PyStream>(m, "Stream")
       .def("__init__", &init_stream, nb::kw_only(), nb::arg("frontend"), nb::arg("tokens"),
            nb::arg("blank_id"), nb::arg("engine"), nb::arg("features").noconvert(),
            nb::arg("log_probs").noconvert(), nb::arg("chunk_frames"), nb::arg("right_context_frames"),
-           nb::arg("subsampling_factor"), nb::arg("padding_value"), nb::arg("keep_log_probs"))
+           nb::arg("subsampling_factor"), nb::arg("padding_value"), nb::arg("keep_log_probs"),
+           nb::arg("beam").none(), nb::arg("lm"))
       .def("accept_waveform", &accept<float>, nb::arg("samples").noconvert(), nb::arg("sample_rate"))
       .def("accept_waveform", &accept<int16_t>, nb::arg("samples").noconvert(), nb::arg("sample_rate"))
       .def("input_finished", [](PyStream& self) { self.run([](Stream& s) { return s.input_finished(); }); })
       .def("reset", [](PyStream& self) { self.run([](Stream& s) { return s.reset(); }); })
+      .def("add_hotword",
+           [](PyStream& self, const std::string& phrase, double boost) {
+             self.run([&](Stream& s) { return s.add_hotword(phrase, boost); });
+           })
+      .def("remove_hotword",
+           [](PyStream& self, const std::string& phrase) {
+             return self.locked([&](Stream& s) { return s.remove_hotword(phrase); });
+           })
       .def("result_from",
            [](PyStream& self, size_t first) {
              return self.locked([&](Stream& s) { return result_from(s, first); });
@@ -214,13 +203,6 @@ void bind_stream(nb::module_& m) {
       .def_prop_ro("audio_s",
                    [](PyStream& self) { return self.locked([](Stream& s) { return s.audio_s(); }); })
       .def("log_probs", &log_probs_array);
-}
-
-}  // namespace
-
-void bind_recognizer(nb::module_& m) {
-  bind_decoder(m);
-  bind_stream(m);
 }
 
 }  // namespace edge_speech

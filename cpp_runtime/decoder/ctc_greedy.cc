@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <limits>
-#include <string>
 
 namespace edge_speech {
 namespace {
@@ -31,10 +30,7 @@ Best find_best(const float* row, size_t size) {
 Status CtcGreedy::step(const float* log_probs, size_t rows) {
   for (size_t r = 0; r < rows; ++r) {
     const Best best = find_best(log_probs + r * vocab_size_, vocab_size_);
-    if (!best.valid) {
-      return Status::internal("the encoder gave a NaN or infinite log_prob in output row " +
-                              std::to_string(row_) + "; check the artifact with `edge-speech verify`");
-    }
+    if (!best.valid) return broken_row(row_);
     extend(best.id, best.log_prob);
   }
   return {};

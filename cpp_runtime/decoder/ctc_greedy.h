@@ -5,32 +5,26 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/status.h"
+#include "decoder/ctc_decoder.h"
 
 namespace edge_speech {
-
-// A token and the output rows [start_row, end_row) on which it was the most probable symbol.
-struct TimedToken {
-  int id;
-  int64_t start_row;
-  int64_t end_row;
-  float confidence;  // mean over these rows of its posterior, exp(log_prob)
-};
 
 // Takes the most probable symbol of each row (the lowest id among equals), merges equal neighbours and drops
 // blanks: Graves et al., "Connectionist Temporal Classification", ICML 2006, section 3.2, best path decoding.
 // Rows may come in any pieces. A token is there from its first row on; only the last one can still grow.
-class CtcGreedy {
+class CtcGreedy final : public CtcDecoder {
  public:
   CtcGreedy(size_t vocab_size, size_t blank_id) : vocab_size_(vocab_size), blank_id_(blank_id) { reset(); }
 
-  // log_probs: (rows, vocab_size). Internal when a value is NaN or +infinity; the rows before it are decoded.
-  Status step(const float* log_probs, size_t rows);
+  // Internal when a value is NaN or +infinity; the rows before it are decoded.
+  Status step(const float* log_probs, size_t rows) override;
+  void reset() override;
 
-  const std::vector<TimedToken>& tokens() const { return tokens_; }
+  const std::vector<TimedToken>& tokens() const override { return tokens_; }
+  size_t num_committed() const override { return tokens_.size(); }
+  size_t num_settled() const override { return tokens_.empty() ? 0 : tokens_.size() - 1; }
   size_t vocab_size() const { return vocab_size_; }
   int64_t rows_decoded() const { return row_; }
-  void reset();
 
  private:
   void extend(size_t id, float log_prob);

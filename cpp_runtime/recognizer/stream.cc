@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "decoder/ctc_greedy.h"
 #include "features/finite.h"
 
 namespace edge_speech {
@@ -39,15 +40,26 @@ Result<std::unique_ptr<Stream>> Stream::create(const StreamConfig& config, std::
   if (!frontend.ok()) return frontend.status();
   Status fit = check_fit(config, frontend.value()->num_features(), encoder->shape());
   if (!fit.ok()) return fit;
-  return std::unique_ptr<Stream>(new Stream(config, std::move(frontend.value()), std::move(encoder)));
+  const size_t vocab_size = config.tokens.size();
+  if (!config.beam) {
+    auto greedy = std::make_unique<CtcGreedy>(vocab_size, config.blank_id);
+    return std::unique_ptr<Stream>(
+        new Stream(config, std::move(frontend.value()), std::move(encoder), std::move(greedy), nullptr));
+  }
+  auto beam = CtcPrefixBeam::create(vocab_size, config.blank_id, *config.beam, config.tokens, config.lm);
+  if (!beam.ok()) return beam.status();
+  CtcPrefixBeam* search = beam.value().get();
+  return std::unique_ptr<Stream>(
+      new Stream(config, std::move(frontend.value()), std::move(encoder), std::move(beam.value()), search));
 }
 
 Stream::Stream(const StreamConfig& config, std::unique_ptr<Frontend> frontend,
-               std::unique_ptr<Encoder> encoder)
+               std::unique_ptr<Encoder> encoder, std::unique_ptr<CtcDecoder> decoder, CtcPrefixBeam* beam)
     : config_(config),
       frontend_(std::move(frontend)),
       encoder_(std::move(encoder)),
-      decoder_(encoder_->shape().vocab_size, config.blank_id) {}
+      decoder_(std::move(decoder)),
+      beam_(beam) {}
 
 Status Stream::accept_waveform(const float* samples, size_t n, int sample_rate) {
   Status status = check_input(n, sample_rate);
@@ -128,7 +140,10 @@ Status Stream::input_finished() {
   frontend_->input_finished();
   status = drain_frames();
   while (filled_ > 0 && status.ok()) status = run_padded_window();
-  return status;
+  if (!status.ok()) return status;
+  decoder_->finish();
+  write_committed();
+  return {};
 }
 
 Status Stream::run_padded_window() {
@@ -173,11 +188,30 @@ Status Stream::decode(size_t rows) {
   if (config_.keep_log_probs) {
     log_probs_.insert(log_probs_.end(), log_probs, log_probs + rows * encoder_->shape().vocab_size);
   }
-  Status status = decoder_.step(log_probs, rows);
-  for (; written_tokens_ < decoder_.tokens().size(); ++written_tokens_) {
-    transcript_.append(config_.tokens[static_cast<size_t>(decoder_.tokens()[written_tokens_].id)]);
-  }
+  Status status = decoder_->step(log_probs, rows);
+  write_committed();
   return status;
+}
+
+Status Stream::add_hotword(std::string_view phrase, double boost) {
+  if (beam_ == nullptr)
+    return Status::failed_precondition(
+        "hotwords need a beam search; create the stream with beam_size 2 or more");
+  return beam_->add_hotword(phrase, boost);
+}
+
+void Stream::write_committed() {
+  for (; written_tokens_ < decoder_->num_committed(); ++written_tokens_) write(written_tokens_, &committed_);
+}
+
+void Stream::write(size_t token, Transcript* transcript) const {
+  transcript->append(config_.tokens[static_cast<size_t>(decoder_->tokens()[token].id)]);
+}
+
+std::string Stream::text() const {
+  Transcript transcript = committed_;
+  for (size_t i = written_tokens_; i < decoder_->tokens().size(); ++i) write(i, &transcript);
+  return transcript.text();
 }
 
 Status Stream::fail(Status status) {
@@ -187,8 +221,8 @@ Status Stream::fail(Status status) {
 
 Status Stream::reset() {
   frontend_->reset();
-  decoder_.reset();
-  transcript_.clear();
+  decoder_->reset();
+  committed_.clear();
   log_probs_.clear();
   if (resampler_) resampler_->reset();
   input_samples_ = 0;

@@ -52,7 +52,7 @@ class CountingEncoder : public Encoder {
   std::vector<float> features_, log_probs_;
 };
 
-StreamConfig make_config() {
+StreamConfig make_config(bool with_beam = false) {
   StreamConfig config;
   FbankConfig frontend;
   frontend.num_mel_bins = static_cast<int>(kBins);
@@ -64,6 +64,7 @@ StreamConfig make_config() {
                    "\xE2\x96\x81"
                    "c"};
   config.keep_log_probs = true;
+  if (with_beam) config.beam.emplace();
   return config;
 }
 
@@ -86,15 +87,17 @@ void feed(Stream* stream, const std::vector<float>& samples, size_t piece, int s
   CHECK(stream->input_finished().ok());
 }
 
-void test_any_cutting(int sample_rate) {
-  const auto whole = make_stream(make_config()), cut = make_stream(make_config());
+void test_any_cutting(int sample_rate, bool with_beam) {
+  const StreamConfig config = make_config(with_beam);
+  const auto whole = make_stream(config), cut = make_stream(config);
   for (size_t n : {size_t{0}, size_t{1}, size_t{80}, size_t{1280}, size_t{1281}, size_t{20011}}) {
     const std::vector<float> samples = sweep(n);
     feed(whole.get(), samples, n + 1, sample_rate);
     for (size_t piece : {1, 7, 160, 1600}) {
       feed(cut.get(), samples, piece, sample_rate);
       CHECK(cut->log_probs() == whole->log_probs());
-      CHECK(cut->text() == whole->text());
+      CHECK(cut->text() == whole->text() && cut->committed_text() == whole->text());
+      CHECK(cut->num_settled_tokens() == whole->num_settled_tokens());
       CHECK(cut->reset().ok());
     }
     CHECK(whole->reset().ok());
@@ -140,6 +143,9 @@ void test_refusals() {
   StreamConfig config = make_config();
   config.tokens.pop_back();
   CHECK(!Stream::create(config, std::make_unique<CountingEncoder>(0)).ok());
+  config = make_config(true);
+  config.beam->beam_size = 0;
+  CHECK(!Stream::create(config, std::make_unique<CountingEncoder>(0)).ok());
 }
 
 void test_failure_until_reset() {
@@ -153,8 +159,8 @@ void test_failure_until_reset() {
   CHECK(stream->accept_waveform(samples.data(), 1000, 16000).ok());
 }
 
-void test_the_warm_path_allocates_nothing(int sample_rate) {
-  StreamConfig config = make_config();
+void test_the_warm_path_allocates_nothing(int sample_rate, bool with_beam) {
+  StreamConfig config = make_config(with_beam);
   config.keep_log_probs = false;
   const auto stream = make_stream(config);
   const std::vector<float> samples = sweep(4800);
@@ -180,8 +186,10 @@ void test_transcript() {
 
 int main() {
   for (int sample_rate : {16000, 8000, 44100}) {
-    edge_speech::test_any_cutting(sample_rate);
-    edge_speech::test_the_warm_path_allocates_nothing(sample_rate);
+    for (bool with_beam : {false, true}) {
+      edge_speech::test_any_cutting(sample_rate, with_beam);
+      edge_speech::test_the_warm_path_allocates_nothing(sample_rate, with_beam);
+    }
   }
   edge_speech::test_exact_flush();
   edge_speech::test_int16_is_float();

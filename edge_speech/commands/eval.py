@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", metavar="N", type=int, default=1, help="threads of the engine (default: 1)"
     )
+    parser.add_argument(
+        "--beam-size", metavar="N", type=int, default=1, help="hypotheses of the search (default: 1, greedy)"
+    )
     parser.add_argument("--limit", metavar="N", type=int, help="only the first N utterances")
     parser.add_argument("--details", action="store_true", help="also every text beside what was heard")
 
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     utterances = read_manifest(args.manifest)[: args.limit]
     recognizer = Recognizer.load(args.bundle, args.backend, args.threads)
     assert recognizer.artifact is not None
-    scores, decoded = evaluate(recognizer, utterances, args.quiet)
+    scores, decoded = evaluate(recognizer, utterances, args.quiet, args.beam_size)
     document = {key: round(value, 5) for key, value in asdict(scores).items()}
     document |= {"backend": recognizer.artifact.backend, "precision": recognizer.artifact.precision}
     return document | ({"details": [asdict(d) for d in decoded]} if args.details else {})

@@ -11,13 +11,16 @@ from typing import Any, BinaryIO
 from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
+from edge_speech.hotwords import read_hotwords
 from edge_speech.live import read_microphone, read_pipe
-from edge_speech.recognizer import Recognizer, Stream, Token
+from edge_speech.recognizer import FoundHotword, Recognizer, Stream, Token
 
 SUMMARY = "text of recordings, of a pipe, or of the microphone"
 EXAMPLES = (
     "edge-speech transcribe bundle a.wav b.flac\n"
     "edge-speech transcribe bundle a.wav --chunk-ms 100 --json\n"
+    "edge-speech transcribe bundle a.wav --beam-size 8\n"
+    "edge-speech transcribe bundle a.wav --hotwords names.txt\n"
     "arecord -f S16_LE -r 16000 -t raw | edge-speech transcribe bundle -\n"
     "edge-speech transcribe bundle --mic"
 )
@@ -47,9 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", metavar="N", type=int, default=1, help="threads of the engine (default: 1)"
     )
     parser.add_argument(
-        "--beam-size", metavar="N", type=int, default=1, help="1, greedy, is what there is now"
+        "--beam-size",
+        metavar="N",
+        type=int,
+        help="hypotheses of the search (default: 1, greedy; 8 with --hotwords)",
     )
-    parser.add_argument("--hotwords", metavar="FILE", help="needs a beam search; refused by this version")
+    parser.add_argument(
+        "--hotwords", metavar="FILE", help="phrases to prefer: one per line, optional tab and boost"
+    )
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -76,16 +84,12 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("- is there twice, but there is one stdin")
     if args.chunk_ms is not None and not 0.1 <= args.chunk_ms <= 1e9:
         raise InputError(f"--chunk-ms is {args.chunk_ms:g}; allowed: 0.1 or more, for example 100")
-    if args.beam_size != 1:
-        raise InputError(
-            f"--beam-size is {args.beam_size}; this version decodes greedily, so only 1 is allowed"
-        )
-    if args.hotwords:
-        raise InputError("--hotwords needs a beam search, which this version does not have; leave it out")
 
 
 def _transcribe(recognizer: Recognizer, name: str, args: argparse.Namespace) -> dict[str, Any]:
-    stream = recognizer.create_stream()
+    stream = recognizer.create_stream(
+        hotwords=read_hotwords(args.hotwords) if args.hotwords else None, beam_size=args.beam_size
+    )
     live = args.mic or name == "-"
     start = time.perf_counter()
     working_s = _feed(stream, _pieces(name, args), partials=live and not args.quiet)
@@ -93,6 +97,8 @@ def _transcribe(recognizer: Recognizer, name: str, args: argparse.Namespace) -> 
     elapsed = working_s if live else time.perf_counter() - start
     rtf = elapsed / stream.audio_s if stream.audio_s else 0.0
     entry = {"audio_filepath": name, "text": stream.result.text, "tokens": tokens}
+    if args.hotwords:
+        entry["hotwords"] = [_rounded_hotword(hotword) for hotword in stream.result.hotwords]
     return entry | {"audio_s": round(stream.audio_s, 3), "rtf": round(rtf, 5)}
 
 
@@ -104,6 +110,11 @@ def _rounded(token: Token) -> dict[str, Any]:
         "end_s": round(token.end_s, 3),
         "confidence": round(token.confidence, 4),
     }
+
+
+def _rounded_hotword(hotword: FoundHotword) -> dict[str, Any]:
+    times = {"start_s": round(hotword.start_s, 3), "end_s": round(hotword.end_s, 3)}
+    return {"hotword": hotword.text, **times}
 
 
 def _pieces(name: str, args: argparse.Namespace) -> _Pieces:

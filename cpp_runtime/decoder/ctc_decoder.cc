@@ -1,0 +1,12 @@
+#include "decoder/ctc_decoder.h"
+
+#include <string>
+
+namespace edge_speech {
+
+Status broken_row(int64_t row) {
+  return Status::internal("the encoder gave a NaN or infinite log_prob in output row " + std::to_string(row) +
+                          "; check the artifact with `edge-speech verify`");
+}
+
+}  // namespace edge_speech
