@@ -68,6 +68,15 @@ def test_a_beam_is_what_the_recognizer_gives(work: Path) -> None:
     assert details["details"][0]["hypothesis"] == stream.result.text
 
 
+def test_hotwords_from_a_file(work: Path) -> None:
+    (work / "hotwords.txt").write_text("# wanted\nthree\t40\n")
+    words = "transcribe", "bundle", "a.wav", "--hotwords", "hotwords.txt", "--json", "--quiet"
+    [entry] = json.loads(done(work, *words))
+    assert [h["hotword"] for h in entry["hotwords"]] == ["three"] * entry["text"].split().count("three")
+    assert entry["hotwords"]
+    assert all(0 <= h["start_s"] < h["end_s"] <= 2.0 for h in entry["hotwords"])
+
+
 def test_pipes_give_the_same_text_and_partials(work: Path) -> None:
     whole = done(work, "transcribe", "bundle", "a.wav")
     assert done(work, "transcribe", "bundle", "-", stdin=(work / "a.wav").read_bytes()) == whole

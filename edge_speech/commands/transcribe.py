@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
-from edge_speech.hotwords import read_hotwords
+from edge_speech.hotwords import Hotword, read_hotwords
 from edge_speech.live import read_microphone, read_pipe
 from edge_speech.recognizer import FoundHotword, Recognizer, Stream, Token
 
@@ -63,10 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One entry per input, printed as soon as it is there unless --json."""
     _check(args)
+    hotwords = read_hotwords(args.hotwords) if args.hotwords else ()
     recognizer = Recognizer.load(args.bundle, args.backend, args.threads)
     document = []
     for name in ["microphone"] if args.mic else args.audio:
-        entry = _transcribe(recognizer, name, args)
+        entry = _transcribe(recognizer, name, hotwords, args)
         document.append(entry)
         if not args.json:
             print(entry["text"] if len(args.audio) < 2 else f"{name}: {entry['text']}", flush=True)
@@ -86,10 +87,10 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--chunk-ms is {args.chunk_ms:g}; allowed: 0.1 or more, for example 100")
 
 
-def _transcribe(recognizer: Recognizer, name: str, args: argparse.Namespace) -> dict[str, Any]:
-    stream = recognizer.create_stream(
-        hotwords=read_hotwords(args.hotwords) if args.hotwords else None, beam_size=args.beam_size
-    )
+def _transcribe(
+    recognizer: Recognizer, name: str, hotwords: Sequence[Hotword], args: argparse.Namespace
+) -> dict[str, Any]:
+    stream = recognizer.create_stream(hotwords=hotwords, beam_size=args.beam_size)
     live = args.mic or name == "-"
     start = time.perf_counter()
     working_s = _feed(stream, _pieces(name, args), partials=live and not args.quiet)
