@@ -79,6 +79,7 @@ def test_probabilities_of_every_context_sum_to_one(folder: Path, name: str) -> N
             assert total == pytest.approx(1, abs=2e-5)
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize("name", ["full", "pruned"])
 def test_scores_are_kenlms(folder: Path, name: str) -> None:
     kenlm = pytest.importorskip("kenlm")
