@@ -70,6 +70,8 @@ class CtcConfig:
     memory stays bounded; anything nearer stays open for as long as it is in the beam. Texts with
     `hotwords` rank higher by their boosts. With a language model, each complete word adds lm_weight * ln p +
     word_bonus, and `unknown_score` when the model does not have it; tokens must mark word starts with "▁".
+    Nothing is scored within a word, so units much shorter than words let the search put off the end of a word
+    and with it the score: character units want no language model yet.
     """
 
     beam_size: int = 8
