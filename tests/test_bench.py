@@ -1,4 +1,4 @@
-"""Bench: its keys, its arithmetic against a stub clockwork, its page."""
+"""Bench: its keys, its arithmetic against a clock of its own, its page."""
 
 from __future__ import annotations
 
