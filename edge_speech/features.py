@@ -315,6 +315,23 @@ class Resampler:
         self._resampler.reset()
 
 
+def features_of(waveform: FloatArray, frontend: FrontendConfig) -> FloatArray:
+    """Features (T, F) of a whole waveform (N,) at the front end's rate. Raises InputError."""
+    online = OnlineFrontend(frontend)
+    online.accept_waveform(waveform, frontend.sample_rate)
+    online.input_finished()
+    return online.read()
+
+
+def resample(waveform: FloatArray, from_hz: int, to_hz: int) -> FloatArray:
+    """A whole waveform (N,) at another rate, as the stream converts it. Raises InputError."""
+    if from_hz == to_hz:
+        return waveform
+    resampler = Resampler(from_hz, to_hz)
+    resampled: FloatArray = np.concatenate((resampler.process(waveform), resampler.flush()))
+    return resampled
+
+
 def mono_float32(samples: npt.ArrayLike) -> FloatArray:
     """(N,) float or int16 samples as contiguous float32 in [-1, 1]. Raises InputError on anything else."""
     array = np.asarray(samples)

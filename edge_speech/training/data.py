@@ -15,7 +15,14 @@ from torch.utils.data import Dataset
 from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
-from edge_speech.features import SILENCE, FbankConfig, FrontendConfig, LogMelConfig, OnlineFrontend, Resampler
+from edge_speech.features import (
+    SILENCE,
+    FbankConfig,
+    FrontendConfig,
+    LogMelConfig,
+    features_of,
+    resample,
+)
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training import augment
 from edge_speech.training.compose import compose
@@ -162,22 +169,10 @@ def collate(examples: list[tuple[FloatArray, list[int]]]) -> Batch:
     )
 
 
-def features_of(waveform: FloatArray, frontend: FrontendConfig) -> FloatArray:
-    """Features (T, F) of a whole waveform, by the code that runs on the device."""
-    online = OnlineFrontend(frontend)
-    online.accept_waveform(waveform, frontend.sample_rate)
-    online.input_finished()
-    return online.read()
-
-
 def read_waveform(path: Path, sample_rate: int) -> FloatArray:
     """Read a file and resample it. Raises InputError."""
     samples, rate = read_audio(path)
-    if rate == sample_rate:
-        return samples
-    resampler = Resampler(rate, sample_rate)
-    resampled: FloatArray = np.concatenate((resampler.process(samples), resampler.flush()))
-    return resampled
+    return resample(samples, rate, sample_rate)
 
 
 def texts(recipe: Recipe) -> list[str]:

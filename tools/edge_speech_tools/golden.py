@@ -9,8 +9,9 @@ import numpy as np
 from edge_speech import bundle
 from edge_speech.bundle_manifest import FileEntry
 from edge_speech.encoder import Encoder
+from edge_speech.features import features_of
 from edge_speech_tools.decoding import Line, decode
-from edge_speech_tools.recordings import Recording, at_rate, features_of
+from edge_speech_tools.recordings import Recording, at_rate
 
 MAX_SECONDS = 15
 

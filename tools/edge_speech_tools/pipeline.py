@@ -21,7 +21,7 @@ from edge_speech.backends import load_encoder
 from edge_speech.bundle_manifest import Manifest
 from edge_speech.encoder import FloatArray, StreamingSpec
 from edge_speech.errors import InputError
-from edge_speech.features import frontend_from_dict, frontend_to_dict
+from edge_speech.features import features_of, frontend_from_dict, frontend_to_dict
 from edge_speech.target import Target, load_target
 from edge_speech.training.checkpoint import LoadedModel, load_model
 from edge_speech_tools import golden, recordings, report
@@ -34,7 +34,7 @@ from edge_speech_tools.passes import Pass, PassResult, Source, load_passes
 from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, Plan, make_plan
 from edge_speech_tools.progress import Progress
 from edge_speech_tools.quality import Score, require_words
-from edge_speech_tools.recordings import RecordingSet, at_rate, features_of
+from edge_speech_tools.recordings import RecordingSet, at_rate
 from edge_speech_tools.reference import TorchEncoder, single_thread
 from edge_speech_tools.report import Inputs
 

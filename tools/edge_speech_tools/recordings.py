@@ -11,7 +11,7 @@ import numpy as np
 from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
-from edge_speech.features import FrontendConfig, OnlineFrontend, Resampler
+from edge_speech.features import resample
 from edge_speech.manifest import Utterance, read_manifest
 
 SYNTHETIC = "synthetic"
@@ -74,15 +74,4 @@ def _glide(sample_rate: int, seconds: float, seed: int) -> FloatArray:
 def at_rate(recording: Recording, sample_rate: int) -> FloatArray:
     """Samples (N,) of a recording at `sample_rate`, resampled as the stream does."""
     samples, from_rate = recording.read()
-    if from_rate == sample_rate:
-        return samples
-    resampler = Resampler(from_rate, sample_rate)
-    return np.concatenate([resampler.process(samples), resampler.flush()])
-
-
-def features_of(waveform: FloatArray, frontend: FrontendConfig) -> FloatArray:
-    """Features (T, F) of a whole waveform (N,) at the front end's rate."""
-    online = OnlineFrontend(frontend)
-    online.accept_waveform(waveform, frontend.sample_rate)
-    online.input_finished()
-    return online.read()
+    return resample(samples, from_rate, sample_rate)
