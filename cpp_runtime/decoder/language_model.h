@@ -33,6 +33,13 @@ class LanguageModel {
   // The id that stands for every word not in the model ("<unk>"); score(unknown()) is the model's own figure,
   // finite, to which the decoder adds the user's penalty.
   virtual uint32_t unknown() const = 0;
+
+  // The words have the ids below num_words; markers such as "<s>" are among them.
+  virtual uint32_t num_words() const = 0;
+  virtual std::string_view text(uint32_t word) const = 0;
+
+  // The history of which nothing is known: score gives ln p(word) from it.
+  virtual LmState empty() const = 0;
 };
 
 }  // namespace edge_speech

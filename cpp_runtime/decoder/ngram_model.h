@@ -31,6 +31,9 @@ class NgramModel final : public LanguageModel {
   float end(LmState state) const override;
   std::optional<uint32_t> find(std::string_view word) const override;
   uint32_t unknown() const override { return view_.header->unknown; }
+  uint32_t num_words() const override { return view_.header->counts[0]; }
+  std::string_view text(uint32_t word) const override;
+  LmState empty() const override { return 0; }
 
   uint32_t order() const { return view_.header->order; }
   uint32_t count(uint32_t n) const {
@@ -42,7 +45,6 @@ class NgramModel final : public LanguageModel {
   NgramModel(Bytes image, const NgramView& view);
   static Result<std::shared_ptr<const NgramModel>> from_image(Bytes image);
   const NgramScore* find_ngram(uint32_t context, uint32_t word) const;  // null when it is not there
-  std::string_view text(uint32_t word) const;
 
   Bytes image_;
   NgramView view_;
