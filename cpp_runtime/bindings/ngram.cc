@@ -24,33 +24,55 @@ Model value_of(const Result<Model>& model) {
   return model.value();
 }
 
-std::string_view utf8(nb::handle word) {
-  Py_ssize_t size = 0;
-  const char* text = PyUnicode_AsUTF8AndSize(word.ptr(), &size);
-  if (text == nullptr) throw nb::python_error();
-  return {text, static_cast<size_t>(size)};
+// The code point at *text, which is valid UTF-8, and *text behind it.
+Py_UCS4 next_utf8(const char** text) {
+  const auto byte = [text] { return static_cast<unsigned char>(*(*text)++); };
+  const Py_UCS4 first = byte();
+  if (first < 0x80) return first;
+  const int more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
+  Py_UCS4 code = first & (0x3Fu >> more);
+  for (int i = 0; i < more; ++i) code = code << 6 | (byte() & 0x3F);
+  return code;
 }
 
-// Gives `take` the score of each word (a str) and of the sentence's end.
+// Gives `take` each word of a str: what stands between white space, as str.split() has it.
 template <typename Take>
-void score_words(const NgramModel& model, const nb::list& words, Take take) {
-  LmState state = model.begin();
-  for (nb::handle word : words) {
-    take(model.score(state, model.find(utf8(word)).value_or(model.unknown()), &state));
+void split_words(const nb::str& sentence, Take take) {
+  Py_ssize_t size = 0;
+  const char* text = PyUnicode_AsUTF8AndSize(sentence.ptr(), &size);
+  if (text == nullptr) throw nb::python_error();
+  const char *end = text + size, *word = text;
+  for (const char* at = text; at < end;) {
+    const char* next = at;
+    if (!Py_UNICODE_ISSPACE(next_utf8(&next))) {
+      at = next;
+      continue;
+    }
+    if (at > word) take(std::string_view(word, static_cast<size_t>(at - word)));
+    word = at = next;
   }
+  if (end > word) take(std::string_view(word, static_cast<size_t>(end - word)));
+}
+
+// Gives `take` the score of each word and of the sentence's end.
+template <typename Take>
+void score_words(const NgramModel& model, const nb::str& sentence, Take take) {
+  LmState state = model.begin();
+  split_words(sentence, [&](std::string_view word) {
+    take(model.score(state, model.find(word).value_or(model.unknown()), &state));
+  });
   take(model.end(state));
 }
 
-std::vector<float> log_probs(const NgramModel& model, const nb::list& words) {
+std::vector<float> log_probs(const NgramModel& model, const nb::str& sentence) {
   std::vector<float> scores;
-  scores.reserve(words.size() + 1);
-  score_words(model, words, [&scores](float score) { scores.push_back(score); });
+  score_words(model, sentence, [&scores](float score) { scores.push_back(score); });
   return scores;
 }
 
-double score(const NgramModel& model, const nb::list& words) {
+double score(const NgramModel& model, const nb::str& sentence) {
   double sum = 0;
-  score_words(model, words, [&sum](float score) { sum += score; });
+  score_words(model, sentence, [&sum](float score) { sum += score; });
   return sum;
 }
 

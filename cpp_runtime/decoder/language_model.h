@@ -1,15 +1,27 @@
-// A language model as the beam search sees it: small state handles in, natural-log scores out.
+// A language model as the beam search sees it: small states in, natural-log scores out.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 
 namespace edge_speech {
 
-// Names a history in its model. Equal handles of one model give equal scores for every continuation, and a
-// handle stays valid for as long as the model lives.
-using LmState = uint32_t;
+// A history, for its model alone to read: equal states of one model give equal scores for every continuation.
+// An n-gram model keeps the words that it can still tell apart, and what it costs to do without them.
+struct LmState {
+  static constexpr uint32_t kMostWords = 5;
+
+  uint32_t length = 0;
+  uint32_t words[kMostWords] = {};  // the latest first; those from `length` on count for nothing
+  float backoffs[kMostWords] = {};  // ln of the weight of the context words[0, i]
+
+  friend bool operator==(const LmState& a, const LmState& b) {
+    return a.length == b.length && std::equal(a.words, a.words + a.length, b.words);
+  }
+  friend bool operator!=(const LmState& a, const LmState& b) { return !(a == b); }
+};
 
 // Read-only after construction: any number of threads and streams may share one model. begin, score, end and
 // find allocate nothing, so that the decoder may call them for every word of every beam.

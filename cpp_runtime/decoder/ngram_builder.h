@@ -7,8 +7,8 @@
 
 namespace edge_speech {
 
-// Sorts the n-grams into a trie and links each to its suffix. InvalidArgument, naming the line, for an n-gram
-// that is there twice or whose context is not there.
+// Adds the suffixes that are missing, with the probabilities that backing off gives. InvalidArgument, naming
+// the line, for an n-gram that is there twice or whose context is not there.
 Result<Bytes> build_ngram_image(Arpa arpa);
 
 }  // namespace edge_speech

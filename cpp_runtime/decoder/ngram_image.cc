@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -14,7 +13,7 @@ namespace edge_speech {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'S', 'N', 'G', 'R', 'A', 'M', '\n'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint32_t kByteOrder = 0x01020304;
 constexpr size_t kChecked = offsetof(NgramHeader, version);  // the checksum covers the bytes from here
 
@@ -25,26 +24,18 @@ Status damaged(const std::string& what) {
 
 uint64_t padded(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-uint64_t sum_of_counts(const NgramHeader& header, uint32_t orders) {
-  uint64_t sum = 0;
-  for (uint32_t n = 0; n < orders; ++n) sum += header.counts[n];
-  return sum;
-}
-
 struct Offsets {
-  uint64_t contexts, unigrams, ngrams, text_offsets, words, text, end;
+  uint64_t unigrams, ngrams, text_offsets, words, text, end;
 };
 
 Offsets offsets_of(const NgramHeader& header) {
-  const uint64_t contexts = 1 + sum_of_counts(header, header.order - 1);
   const uint64_t words = header.counts[0];
   Offsets at;
-  at.contexts = padded(sizeof(NgramHeader));
-  at.unigrams = padded(at.contexts + contexts * sizeof(NgramContext));
-  at.ngrams = padded(at.unigrams + words * sizeof(NgramScore));
-  at.text_offsets = padded(at.ngrams + header.ngram_slots * sizeof(NgramSlot));
+  at.unigrams = padded(sizeof(NgramHeader));
+  at.ngrams = padded(at.unigrams + words * sizeof(NgramWeights));
+  at.text_offsets = padded(at.ngrams + uint64_t{header.ngram_lines} * kSlotsPerLine * sizeof(NgramSlot));
   at.words = padded(at.text_offsets + (words + 1) * sizeof(uint32_t));
-  at.text = padded(at.words + header.word_slots * sizeof(uint32_t));
+  at.text = padded(at.words + header.word_slots * sizeof(NgramWord));
   at.end = padded(at.text + header.text_bytes);
   return at;
 }
@@ -52,49 +43,43 @@ Offsets offsets_of(const NgramHeader& header) {
 // What must hold before any offset can be computed.
 Status check_header(const NgramHeader& header) {
   if (header.byte_order != kByteOrder) return damaged("made for another byte order");
-  if (header.version != kVersion)
-    return damaged("version " + std::to_string(header.version) + ", known is 1");
+  if (header.version != kVersion) {
+    return damaged("version " + std::to_string(header.version) + ", known is " + std::to_string(kVersion));
+  }
   if (header.order < 1 || header.order > kMaxNgramOrder) return damaged("order not 1 to 6");
   for (uint32_t n = header.order; n < kMaxNgramOrder; ++n) {
     if (header.counts[n] != 0) return damaged("n-grams above its order");
   }
-  if (sum_of_counts(header, header.order) >= kNoWord) return damaged("more n-grams than 32 bits can number");
   const uint32_t words = header.counts[0];
-  const uint32_t slots = header.word_slots;
-  if (slots <= words || (slots & (slots - 1)) != 0) return damaged("word table size");
+  if (header.word_slots <= words || header.ngram_lines == 0) return damaged("table sizes");
   const bool names = header.unknown < words && (header.begin < words || header.begin == kNoWord) &&
                      (header.end < words || header.end == kNoWord);
   return names ? Status() : damaged("special words out of range");
 }
 
-bool contexts_in_range(const NgramView& view) {
-  bool good = view.contexts[0].lower == 0;
-  for (uint32_t c = 0; c < view.num_contexts; ++c) {
-    const NgramContext& context = view.contexts[c];
-    good &= std::isfinite(context.backoff) && (c == 0 || context.lower < c);  // so every chain ends at 0
-  }
-  return good;
-}
-
 bool ngrams_in_range(const NgramView& view) {
-  const auto in_range = [&view](const NgramScore& score) {
-    return std::isfinite(score.log_prob) && score.next < view.num_contexts;
+  const auto finite = [](const NgramWeights& weights) {
+    return std::isfinite(weights.signed_log_prob) && std::isfinite(weights.backoff);
   };
   bool good = true, empty = false;
-  for (uint32_t w = 0; w < view.header->counts[0]; ++w) good &= in_range(view.unigrams[w]);
-  for (uint32_t s = 0; s < view.header->ngram_slots; ++s) {
-    good &= in_range(view.ngrams[s].score);
-    empty |= view.ngrams[s].context == 0;
+  for (uint32_t w = 0; w < view.header->counts[0]; ++w) good &= finite(view.unigrams[w]);
+  const uint64_t slots = uint64_t{view.header->ngram_lines} * kSlotsPerLine;
+  for (uint64_t s = 0; s < slots; ++s) {
+    good &= finite(view.ngrams[s].weights);
+    empty |= view.ngrams[s].key == 0;
   }
   return good && empty;  // an empty slot ends every search
 }
 
 bool words_in_range(const NgramView& view) {
   const uint32_t words = view.header->counts[0];
-  bool good = view.text_offsets[words] == view.header->text_bytes;
+  bool good = view.text_offsets[words] == view.header->text_bytes, empty = false;
   for (uint32_t w = 0; w < words; ++w) good &= view.text_offsets[w] <= view.text_offsets[w + 1];
-  for (uint32_t s = 0; s < view.header->word_slots; ++s) good &= view.words[s] <= words;
-  return good;
+  for (uint32_t s = 0; s < view.header->word_slots; ++s) {
+    good &= view.words[s].id_plus_1 <= words;
+    empty |= view.words[s].id_plus_1 == 0;
+  }
+  return good && empty;
 }
 
 // A mapping and its end.
@@ -105,8 +90,9 @@ Bytes mapped(const char* data, size_t size) {
 }
 
 Status unreadable(const char* why) {
-  return Status::invalid_argument(std::string("cannot be read (") + why +
-                                  "); give a regular file, .arpa or made by `edge-speech lm compile`");
+  return Status::invalid_argument(
+      std::string("cannot be read (") + why +
+      "); give a regular file: .arpa, KenLM's, or made by `edge-speech lm compile`");
 }
 
 }  // namespace
@@ -145,13 +131,11 @@ NgramView view_ngram_image(const char* data) {
   const auto* header = reinterpret_cast<const NgramHeader*>(data);
   const Offsets at = offsets_of(*header);
   return {header,
-          reinterpret_cast<const NgramContext*>(data + at.contexts),
-          reinterpret_cast<const NgramScore*>(data + at.unigrams),
+          reinterpret_cast<const NgramWeights*>(data + at.unigrams),
           reinterpret_cast<const NgramSlot*>(data + at.ngrams),
           reinterpret_cast<const uint32_t*>(data + at.text_offsets),
-          reinterpret_cast<const uint32_t*>(data + at.words),
-          data + at.text,
-          static_cast<uint32_t>(1 + sum_of_counts(*header, header->order - 1))};
+          reinterpret_cast<const NgramWord*>(data + at.words),
+          data + at.text};
 }
 
 uint64_t ngram_checksum(const char* data, size_t size) {
@@ -179,7 +163,7 @@ Result<NgramView> verify_ngram_image(const Bytes& bytes) {
   }
   if (ngram_checksum(bytes.data, bytes.size) != header.checksum) return damaged("wrong checksum");
   const NgramView view = view_ngram_image(bytes.data);
-  if (!contexts_in_range(view) || !ngrams_in_range(view)) return damaged("n-grams out of range");
+  if (!ngrams_in_range(view)) return damaged("n-grams out of range");
   if (!words_in_range(view)) return damaged("words out of range");
   return view;
 }

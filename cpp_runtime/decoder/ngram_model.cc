@@ -1,10 +1,10 @@
 #include "decoder/ngram_model.h"
 
 #include <utility>
-#include <vector>
 
 #include "decoder/ngram_arpa.h"
 #include "decoder/ngram_builder.h"
+#include "decoder/ngram_kenlm.h"
 
 namespace edge_speech {
 
@@ -16,49 +16,58 @@ Result<std::shared_ptr<const NgramModel>> NgramModel::load(const std::string& pa
 
 Result<std::shared_ptr<const NgramModel>> NgramModel::from_bytes(Bytes bytes) {
   if (is_ngram_image(bytes)) return from_image(std::move(bytes));
+  if (is_kenlm_file(bytes)) return from_image(convert_kenlm_file(bytes));
   return from_arpa(std::string_view(bytes.data, bytes.size));
 }
 
 Result<std::shared_ptr<const NgramModel>> NgramModel::from_arpa(std::string_view text) {
   Result<Arpa> arpa = parse_arpa(text);
   if (!arpa.ok()) return arpa.status();
-  Result<Bytes> image = build_ngram_image(std::move(arpa.value()));
-  if (!image.ok()) return image.status();
-  return from_image(std::move(image.value()));
+  return from_image(build_ngram_image(std::move(arpa.value())));
 }
 
-Result<std::shared_ptr<const NgramModel>> NgramModel::from_image(Bytes image) {
-  Result<NgramView> view = verify_ngram_image(image);
+Result<std::shared_ptr<const NgramModel>> NgramModel::from_image(Result<Bytes> image) {
+  if (!image.ok()) return image.status();
+  Result<NgramView> view = verify_ngram_image(image.value());
   if (!view.ok()) return view.status();
-  return std::shared_ptr<const NgramModel>(new NgramModel(std::move(image), view.value()));
+  return std::shared_ptr<const NgramModel>(new NgramModel(std::move(image.value()), view.value()));
 }
 
 NgramModel::NgramModel(Bytes image, const NgramView& view) : image_(std::move(image)), view_(view) {
   const uint32_t word = view_.header->begin;
-  begin_ = word == kNoWord ? 0 : view_.unigrams[word].next;
+  if (word != kNoWord && view_.unigrams[word].is_context() && order() > 1) {
+    begin_ = {1, {word}, {view_.unigrams[word].backoff}};
+  }
 }
 
 float NgramModel::score(LmState state, uint32_t word, LmState* next) const {
   if (word >= view_.header->counts[0]) word = view_.header->unknown;
-  float backoff = 0.0f;
-  const NgramScore* found = nullptr;
-  for (; state != 0 && (found = find_ngram(state, word)) == nullptr; state = view_.contexts[state].lower) {
-    backoff += view_.contexts[state].backoff;
+  const uint32_t longest_context = view_.header->order - 1;
+  const NgramWeights* found = view_.unigrams + word;
+  uint64_t key = word;
+  uint32_t length = 0;  // of the found n-gram's context
+  next->length = 0;
+  for (uint32_t size = 1;; ++size) {  // of the found n-gram
+    if (size <= longest_context) {
+      next->words[size - 1] = size == 1 ? word : state.words[size - 2];
+      next->backoffs[size - 1] = found->backoff;
+      if (found->is_context()) next->length = size;
+    }
+    if (size > state.length || !found->has_longer()) break;
+    key = ngram_key(key, state.words[size - 1]);
+    const NgramWeights* longer = find_ngram(key);
+    if (longer == nullptr) break;
+    found = longer;
+    length = size;
   }
-  if (found == nullptr) found = view_.unigrams + word;
-  *next = found->next;
-  return backoff + found->log_prob;
+  float score = found->log_prob();
+  for (; length < state.length; ++length) score += state.backoffs[length];
+  return score;
 }
 
-const NgramScore* NgramModel::find_ngram(uint32_t context, uint32_t word) const {
-  const uint32_t slots = view_.header->ngram_slots;
-  uint32_t at = ngram_slot(context, word, slots);
-  while (view_.ngrams[at].context != 0) {
-    const NgramSlot& slot = view_.ngrams[at];
-    if (slot.context == context && slot.word == word) return &slot.score;
-    at = at + 1 == slots ? 0 : at + 1;
-  }
-  return nullptr;
+const NgramWeights* NgramModel::find_ngram(uint64_t key) const {
+  const NgramSlot* slot = find_ngram_slot(view_.ngrams, view_.header->ngram_lines, key);
+  return slot->key == 0 ? nullptr : &slot->weights;
 }
 
 float NgramModel::end(LmState state) const {
@@ -68,13 +77,16 @@ float NgramModel::end(LmState state) const {
 }
 
 std::optional<uint32_t> NgramModel::find(std::string_view word) const {
-  const uint32_t mask = view_.header->word_slots - 1;
-  uint32_t slot = ngram_word_hash(word.data(), word.size()) & mask;
-  for (uint32_t tried = 0; tried <= mask && view_.words[slot] != 0; ++tried, slot = (slot + 1) & mask) {
-    const uint32_t id = view_.words[slot] - 1;
-    if (text(id) == word) return id;
+  const uint32_t slots = view_.header->word_slots, hash = ngram_word_hash(word.data(), word.size());
+  for (uint32_t at = ngram_word_slot(hash, slots);; at = at + 1 == slots ? 0 : at + 1) {
+    const NgramWord slot = view_.words[at];
+    if (slot.id_plus_1 == 0) return std::nullopt;
+    if (slot.hash != hash) continue;
+    const std::string_view known = text(slot.id_plus_1 - 1);
+    if (known.size() == word.size() && same_ngram_word(known.data(), word.data(), word.size())) {
+      return slot.id_plus_1 - 1;
+    }
   }
-  return std::nullopt;
 }
 
 std::string_view NgramModel::text(uint32_t word) const {

@@ -14,16 +14,19 @@
 namespace edge_speech {
 
 // Scores by Katz's recursion: p(w | h) is the entry of "h w" when there is one, else backoff(h) p(w | h
-// without its first word). A state is the longest end of the history that the model can still tell apart.
+// without its first word). A state is the longest end of the history that the model can still tell apart. The
+// search goes from the word alone to longer n-grams, as in K. Heafield, "KenLM: faster and smaller language
+// model queries", WMT 2011: then no step waits for the memory of the one before.
 class NgramModel final : public LanguageModel {
  public:
-  // A compiled file (mapped, verified) or ARPA text (read, compiled in memory). InvalidArgument in one line.
+  // A compiled file (mapped, verified), or ARPA text or KenLM's binary file (compiled in memory).
+  // InvalidArgument in one line.
   static Result<std::shared_ptr<const NgramModel>> load(const std::string& path);
 
   // From ARPA text, which is not needed afterwards.
   static Result<std::shared_ptr<const NgramModel>> from_arpa(std::string_view text);
 
-  // From ARPA text or a compiled file's bytes, at an address that is a multiple of 8; these are kept.
+  // From the bytes of any of these, at an address that is a multiple of 8; those of a compiled file are kept.
   static Result<std::shared_ptr<const NgramModel>> from_bytes(Bytes bytes);
 
   LmState begin() const override { return begin_; }
@@ -33,7 +36,7 @@ class NgramModel final : public LanguageModel {
   uint32_t unknown() const override { return view_.header->unknown; }
   uint32_t num_words() const override { return view_.header->counts[0]; }
   std::string_view text(uint32_t word) const override;
-  LmState empty() const override { return 0; }
+  LmState empty() const override { return {}; }
 
   uint32_t order() const { return view_.header->order; }
   uint32_t count(uint32_t n) const {
@@ -43,8 +46,8 @@ class NgramModel final : public LanguageModel {
 
  private:
   NgramModel(Bytes image, const NgramView& view);
-  static Result<std::shared_ptr<const NgramModel>> from_image(Bytes image);
-  const NgramScore* find_ngram(uint32_t context, uint32_t word) const;  // null when it is not there
+  static Result<std::shared_ptr<const NgramModel>> from_image(Result<Bytes> image);
+  const NgramWeights* find_ngram(uint64_t key) const;  // null when it is not there
 
   Bytes image_;
   NgramView view_;

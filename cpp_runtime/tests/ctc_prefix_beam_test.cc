@@ -136,11 +136,11 @@ class Alphabet : public LanguageModel {
   std::string_view text(uint32_t word) const override {
     return std::string_view("?abcdefghijklm").substr(word, 1);
   }
-  LmState empty() const override { return 99; }
-  LmState begin() const override { return 0; }
+  LmState empty() const override { return {1, {99}}; }
+  LmState begin() const override { return {1, {0}}; }
   float score(LmState state, uint32_t word, LmState* next) const override {
-    *next = word;
-    return word == state + 1 ? -0.5f : -3.0f;
+    *next = {1, {word}};
+    return word == state.words[0] + 1 ? -0.5f : -3.0f;
   }
   float end(LmState) const override { return -1.0f; }
   std::optional<uint32_t> find(std::string_view word) const override {

@@ -70,15 +70,27 @@ void test_histories_that_score_alike_share_a_state() {
   const Model model = model_of(kArpa);
   const uint32_t a = *model->find("a"), b = *model->find("b");
   LmState after_bb, after_b, after_ab, unknown;
-  model->score(0, b, &after_b);
+  model->score({}, b, &after_b);
   model->score(after_b, b, &after_bb);
   CHECK(after_bb == after_b);
-  model->score(0, a, &after_ab);
+  model->score({}, a, &after_ab);
   model->score(after_ab, b, &after_ab);
   CHECK(after_ab != after_b);
   model->score(after_ab, model->unknown(), &unknown);
-  CHECK(unknown == 0);
+  CHECK(unknown == model->empty());
   CHECK(model->score(after_b, 999, &unknown) == model->score(after_b, model->unknown(), &unknown));
+}
+
+// "a b c" without "b c": a search from short to long must not stop there.
+void test_a_missing_suffix() {
+  const Model model = model_of(
+      "\\data\\\nngram 1=4\nngram 2=1\nngram 3=1\n\n\\1-grams:\n-2 <unk>\n-0.7 a -0.3\n-0.9 b -0.2\n-0.8 "
+      "c\n\n"
+      "\\2-grams:\n-0.6 a b -0.15\n\n\\3-grams:\n-0.25 a b c\n\n\\end\\\n");
+  const std::vector<float> listed = scores_of(*model, {"a", "b", "c"});
+  CHECK(near(listed[2], -0.25));
+  CHECK(near(scores_of(*model, {"b", "c"})[1], -0.2 - 0.8));  // backoff(b) p(c)
+  CHECK(model->count(2) == 1);
 }
 
 void test_words() {
@@ -87,9 +99,9 @@ void test_words() {
   for (const char* word : {"", "A", "ab", "c", "</s> "}) CHECK(!model->find(word).has_value());
   const Model bare = model_of("\\data\\\nngram 1=1\n\\1-grams:\n-1 x\n\\end\\\n");
   CHECK(bare->find("<unk>") == bare->unknown());
-  CHECK(bare->begin() == 0 && bare->end(bare->begin()) == 0.0f);
+  CHECK(bare->begin() == bare->empty() && bare->end(bare->begin()) == 0.0f);
   LmState next;
-  CHECK(near(bare->score(0, bare->unknown(), &next), -100) && next == 0);
+  CHECK(near(bare->score({}, bare->unknown(), &next), -100) && next == bare->empty());
 }
 
 void test_scoring_allocates_nothing() {
@@ -241,6 +253,7 @@ void test_numbers() {
 int main() {
   edge_speech::test_hand_checked_scores();
   edge_speech::test_histories_that_score_alike_share_a_state();
+  edge_speech::test_a_missing_suffix();
   edge_speech::test_words();
   edge_speech::test_scoring_allocates_nothing();
   edge_speech::test_an_image_is_the_model();

@@ -21,7 +21,10 @@ class NgramLm:
 
     @classmethod
     def load(cls, path: Path | str) -> NgramLm:
-        """Read a file of `edge-speech lm compile` (mapped) or ARPA text (also .gz). Raises InputError."""
+        """Read a file of `edge-speech lm compile` (mapped), ARPA text (also .gz) or KenLM's binary format.
+
+        Of KenLM's kinds "probing" and "trie" without quantisation. Raises InputError.
+        """
         path = Path(path)
         try:
             text = _unpacked(path)
@@ -49,11 +52,11 @@ class NgramLm:
 
     def log_probs(self, sentence: str) -> list[float]:
         """ln p of each word given all before it, then of the sentence's end."""
-        return self.core.log_probs(sentence.split())
+        return self.core.log_probs(sentence)
 
     def score(self, sentence: str) -> float:
         """ln p of the whole sentence, its end included."""
-        return self.core.score(sentence.split())
+        return self.core.score(sentence)
 
 
 def _unpacked(path: Path) -> bytes | None:

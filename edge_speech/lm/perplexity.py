@@ -29,7 +29,7 @@ def perplexity(lm: NgramLm, sentences: Iterable[list[str]]) -> Perplexity:
     lines = words = oov_words = 0
     known = unknown = 0.0
     for sentence in sentences:
-        log_probs = lm.core.log_probs(sentence)
+        log_probs = lm.core.log_probs(" ".join(sentence))
         oov = [p for word, p in zip(sentence, log_probs, strict=False) if word not in lm]
         lines, words, oov_words = lines + 1, words + len(sentence), oov_words + len(oov)
         unknown += sum(oov)
