@@ -44,7 +44,8 @@ void split_words(const nb::str& sentence, Take take) {
   const char *end = text + size, *word = text;
   for (const char* at = text; at < end;) {
     const char* next = at;
-    if (!Py_UNICODE_ISSPACE(next_utf8(&next))) {
+    const Py_UCS4 code = next_utf8(&next);
+    if (!Py_UNICODE_ISSPACE(code)) {
       at = next;
       continue;
     }
