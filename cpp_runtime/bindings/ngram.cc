@@ -35,45 +35,31 @@ Py_UCS4 next_utf8(const char** text) {
   return code;
 }
 
-// Gives `take` each word of a str: what stands between white space, as str.split() has it.
-template <typename Take>
-void split_words(const nb::str& sentence, Take take) {
+// What stands between white space, as str.split() has it. The words last as long as the sentence.
+std::vector<std::string_view> split_words(const nb::str& sentence) {
   Py_ssize_t size = 0;
   const char* text = PyUnicode_AsUTF8AndSize(sentence.ptr(), &size);
   if (text == nullptr) throw nb::python_error();
+  std::vector<std::string_view> words;
   const char *end = text + size, *word = text;
   for (const char* at = text; at < end;) {
-    const char* next = at;
-    const Py_UCS4 code = next_utf8(&next);
-    if (!Py_UNICODE_ISSPACE(code)) {
-      at = next;
-      continue;
-    }
-    if (at > word) take(std::string_view(word, static_cast<size_t>(at - word)));
-    word = at = next;
+    const char* before = at;
+    const Py_UCS4 code = next_utf8(&at);
+    if (!Py_UNICODE_ISSPACE(code)) continue;
+    if (before > word) words.emplace_back(word, static_cast<size_t>(before - word));
+    word = at;
   }
-  if (end > word) take(std::string_view(word, static_cast<size_t>(end - word)));
-}
-
-// Gives `take` the score of each word and of the sentence's end.
-template <typename Take>
-void score_words(const NgramModel& model, const nb::str& sentence, Take take) {
-  LmState state = model.begin();
-  split_words(sentence, [&](std::string_view word) {
-    take(model.score(state, model.find(word).value_or(model.unknown()), &state));
-  });
-  take(model.end(state));
+  if (end > word) words.emplace_back(word, static_cast<size_t>(end - word));
+  return words;
 }
 
 std::vector<float> log_probs(const NgramModel& model, const nb::str& sentence) {
-  std::vector<float> scores;
-  score_words(model, sentence, [&scores](float score) { scores.push_back(score); });
-  return scores;
+  return model.log_probs(split_words(sentence));
 }
 
 double score(const NgramModel& model, const nb::str& sentence) {
   double sum = 0;
-  score_words(model, sentence, [&sum](float score) { sum += score; });
+  for (float log_prob : log_probs(model, sentence)) sum += log_prob;
   return sum;
 }
 

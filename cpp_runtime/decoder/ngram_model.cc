@@ -7,6 +7,11 @@
 #include "decoder/ngram_kenlm.h"
 
 namespace edge_speech {
+namespace {
+
+constexpr size_t kWordsAhead = 6;
+
+}  // namespace
 
 Result<std::shared_ptr<const NgramModel>> NgramModel::load(const std::string& path) {
   Result<Bytes> file = map_file(path);
@@ -86,6 +91,36 @@ std::optional<uint32_t> NgramModel::find(std::string_view word) const {
     if (known.size() == word.size() && same_ngram_word(known.data(), word.data(), word.size())) {
       return slot.id_plus_1 - 1;
     }
+  }
+}
+
+std::vector<float> NgramModel::log_probs(const std::vector<std::string_view>& words) const {
+  std::vector<uint32_t> ids(words.size());
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (i + kWordsAhead < words.size()) prefetch_word(words[i + kWordsAhead]);
+    ids[i] = find(words[i]).value_or(unknown());
+  }
+  std::vector<float> scores(words.size() + 1);
+  LmState state = begin_;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i + kWordsAhead < ids.size()) prefetch_ngrams(ids.data(), i + kWordsAhead);
+    scores[i] = score(state, ids[i], &state);
+  }
+  scores.back() = end(state);
+  return scores;
+}
+
+void NgramModel::prefetch_word(std::string_view word) const {
+  const uint32_t hash = ngram_word_hash(word.data(), word.size());
+  __builtin_prefetch(view_.words + ngram_word_slot(hash, view_.header->word_slots));
+}
+
+void NgramModel::prefetch_ngrams(const uint32_t* words, size_t last) const {
+  __builtin_prefetch(view_.unigrams + words[last]);
+  uint64_t key = words[last];
+  for (size_t before = 1; before < view_.header->order && before <= last; ++before) {
+    key = ngram_key(key, words[last - before]);
+    __builtin_prefetch(view_.ngrams + ngram_line(key, view_.header->ngram_lines) * kSlotsPerLine);
   }
 }
 

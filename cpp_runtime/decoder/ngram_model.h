@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/status.h"
 #include "decoder/language_model.h"
@@ -38,6 +39,10 @@ class NgramModel final : public LanguageModel {
   std::string_view text(uint32_t word) const override;
   LmState empty() const override { return {}; }
 
+  // ln p of each word of a sentence given all before it, then of its end. Faster than word by word: memory is
+  // asked for ahead of time.
+  std::vector<float> log_probs(const std::vector<std::string_view>& words) const;
+
   uint32_t order() const { return view_.header->order; }
   uint32_t count(uint32_t n) const {
     return view_.header->counts[n - 1];
@@ -47,7 +52,9 @@ class NgramModel final : public LanguageModel {
  private:
   NgramModel(Bytes image, const NgramView& view);
   static Result<std::shared_ptr<const NgramModel>> from_image(Result<Bytes> image);
-  const NgramWeights* find_ngram(uint64_t key) const;  // null when it is not there
+  void prefetch_word(std::string_view word) const;
+  void prefetch_ngrams(const uint32_t* words, size_t last) const;  // all that end with words[last]
+  const NgramWeights* find_ngram(uint64_t key) const;              // null when it is not there
 
   Bytes image_;
   NgramView view_;

@@ -27,8 +27,8 @@ the recogniser's tokens spell them. Interpolated modified Kneser-Ney with three 
 Goodman, 1998). The text is read twice and never held; memory grows with the number of different n-grams (some
 150 bytes for each of the highest order), not with the text."""
 _COMPILE = """\
-Turn an ARPA file (ours, or KenLM's, SRILM's; plain or .gz) into one file that is checked and mapped when it
-is loaded."""
+Turn an ARPA file (ours, or KenLM's, SRILM's; plain or .gz) or a file of KenLM's build_binary ("probing", or
+"trie" without quantisation) into one file that is checked and mapped when it is loaded."""
 _PERPLEXITY = """\
 Perplexity of a model on a text: lower is better; two models compare only when they have the same words.
 Words that the model does not have are counted as oov_words and left out of `perplexity`."""
@@ -38,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Three verbs, each with its own --help."""
     verbs = parser.add_subparsers(dest="verb", metavar="train|compile|perplexity", required=True)
     _add_train(_verb(verbs, "train", _run_train, "estimate a model from text", _TRAIN))
-    compile_ = _verb(verbs, "compile", _run_compile, "make an ARPA file fit for devices", _COMPILE)
-    compile_.add_argument("lm", metavar="IN.arpa", help="the model as text")
+    compile_ = _verb(verbs, "compile", _run_compile, "make an ARPA or KenLM file fit for devices", _COMPILE)
+    compile_.add_argument("lm", metavar="IN", help="the model: ARPA, plain or .gz, or KenLM's binary file")
     _add_output(compile_, "file to write, customarily lm.bin")
     perplexity_ = _verb(verbs, "perplexity", _run_perplexity, "measure a model on a text", _PERPLEXITY)
-    perplexity_.add_argument("lm", metavar="LM", help="compiled or ARPA, plain or .gz")
+    perplexity_.add_argument("lm", metavar="LM", help="compiled, ARPA (plain or .gz) or KenLM's binary file")
     perplexity_.add_argument("text", metavar="TEXT", help="one sentence a line, plain or .gz")
 
 

@@ -2,9 +2,9 @@
 
     python tests/golden/make_kenlm.py BUILD_BINARY
 
-BUILD_BINARY is the program of that name, built from the sources of kenlm 0.3.0 (`pip download --no-binary kenlm
---no-deps kenlm==0.3.0`) with KENLM_MAX_ORDER=6. The model lacks one 2-gram that ends a 3-gram, as models of
-other trainers do.
+BUILD_BINARY is the program of that name, built from the sources of kenlm 0.3.0 (`pip download --no-deps
+--no-binary kenlm kenlm==0.3.0`) with KENLM_MAX_ORDER=6. The model lacks one 2-gram that ends a 3-gram, as
+models of other trainers do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ is the light on
 
 def without_one_suffix(arpa: str) -> str:
     """Without the 2-gram "the küche" or the like: a 3-gram's end that begins no 3-gram."""
-    sections = {n: arpa.split(f"\\{n}-grams:\n")[1].split("\n\n")[0].split("\n") for n in (2, 3)}
+    sections = {n: arpa.split(f"\\{n}-grams:\n")[1].split("\n\n", maxsplit=1)[0].split("\n") for n in (2, 3)}
     longer = [line.split("\t")[1].split() for line in sections[3]]
     ends, begins = {tuple(words[1:]) for words in longer}, {tuple(words[:2]) for words in longer}
     ngrams = {tuple(line.split("\t")[1].split()): line for line in sections[2]}
