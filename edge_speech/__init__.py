@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edge_speech.errors import CheckFailed, InputError
     from edge_speech.features import FbankConfig, LogMelConfig, MfccConfig, OnlineFbank, OnlineFrontend
     from edge_speech.hotwords import Hotword
+    from edge_speech.lm.lexicon import Lexicon
     from edge_speech.lm.model import NgramLm
     from edge_speech.recognizer import FoundHotword, Recognizer, Result, Stream, Token
     from edge_speech.vad import EnergyVad, VadConfig
@@ -47,6 +48,7 @@ _HOMES = {
     "FoundHotword": "recognizer",
     "Hotword": "hotwords",
     "InputError": "errors",
+    "Lexicon": "lm.lexicon",
     "LogMelConfig": "features",
     "MfccConfig": "features",
     "NgramLm": "lm.model",
@@ -76,6 +78,7 @@ __all__ = [
     "FoundHotword",
     "Hotword",
     "InputError",
+    "Lexicon",
     "LogMelConfig",
     "MfccConfig",
     "NgramLm",

@@ -85,9 +85,22 @@ class CtcPrefixBeamConfig:
         max_undecided_tokens: int,
     ) -> None: ...
 
+class Lexicon:
+    @staticmethod
+    def of(model: LanguageModel) -> Lexicon: ...
+    @staticmethod
+    def only(words: list[str], model: LanguageModel | None) -> Lexicon: ...
+
 class LmFusion:
     def __init__(
-        self, *, model: LanguageModel | None, lm_weight: float, word_bonus: float, unknown_score: float
+        self,
+        *,
+        model: LanguageModel | None,
+        lexicon: Lexicon | None,
+        of_tokens: bool,
+        lm_weight: float,
+        word_bonus: float,
+        unknown_score: float,
     ) -> None: ...
 
 class CtcPrefixBeam(CtcDecoder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from functools import cached_property
 from pathlib import Path
 
 from edge_speech import _core
@@ -32,6 +33,11 @@ class NgramLm:
             ) from None
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
+
+    @cached_property
+    def lexicon(self) -> _core.Lexicon:
+        """The model's words as a trie, made when a search first needs it and then shared."""
+        return _core.Lexicon.of(self.core)
 
     @property
     def order(self) -> int:
