@@ -97,6 +97,7 @@ WordScores::End WordScores::end(const State& state) const {
   return with_word(state, Lexicon::kUnlisted);
 }
 
+// A word has at least one byte: a search would else spend its room on repeated spaces.
 WordScores::State WordScores::extended(const State& state, const End& end, int token,
                                        std::string_view piece) const {
   if (fusion_.level == LmLevel::kToken) return with_token(state, token);
@@ -104,7 +105,8 @@ WordScores::State WordScores::extended(const State& state, const End& end, int t
   State next = state;
   for (size_t i = 0; i < piece.size(); ++i) {
     if (piece[i] == ' ') {
-      const End ended = i == 0 ? end : this->end(next);
+      End ended = i == 0 ? end : this->end(next);
+      if (next.at == lexicon.root()) ended.sum = kImpossible;
       next = {ended.history, lexicon.root(), ended.sum, 0.0};
     } else if (next.at != kOutside) {
       next.at = lexicon.child(next.at == kBetween ? lexicon.root() : next.at, piece[i]);
@@ -128,7 +130,9 @@ double WordScores::final_score(const End& end) const {
 WordScores::Bounds WordScores::bounds(const State& state, const End& end) const {
   if (several_words_) return {-kImpossible, -kImpossible};
   if (fusion_.level == LmLevel::kToken) return {fusion_.word_bonus, fusion_.word_bonus};
-  const double begun = ahead(fusion_.lexicon->root());
+  const Lexicon::Node root = fusion_.lexicon->root();
+  if (state.at == root) return {0.0, kImpossible};
+  const double begun = ahead(root);
   return {state.at == kBetween ? std::max(0.0, begun) : 0.0, end.sum + begun - state.score()};
 }
 
