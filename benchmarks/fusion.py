@@ -129,7 +129,7 @@ def measure_rate(
     heard, micros = {}, {}
     for name, search in found.items():
         start = time.perf_counter()
-        heard[name] = [search(r) for r in track(rows, f"{units} {error_rate:.0%} {name}")]
+        heard[name] = [search(r) for r in track(rows, f"{units} {error_rate:.0%} {name}", quiet=False)]
         micros[name] = round((time.perf_counter() - start) / sum(map(len, rows)) * 1e6, 2)
     wer = {name: round(100 * jiwer.wer(said, [text for text, _ in h]), 2) for name, h in heard.items()}
     lowered = round(100 * (1 - wer["lm"] / wer["greedy"]), 1)
