@@ -2,15 +2,15 @@
 
     python benchmarks/fusion.py TEXT [--held-out 1000] [--utterances 100] [-o FILE.json]
 
-TEXT has one sentence a line, plain or .gz; its last lines are held out, a 4-gram model is trained on the rest,
-and log_probs are simulated from held-out lines (benchmarks/posteriors.py says how) at several error rates,
-with characters and with 500 pieces. `wer` is in percent: greedy, beam search without a model, with the model
-(words that it does not have cost unknown_score), and `closed`: with its words alone.
+TEXT has one sentence a line, plain or .gz; its last lines are held out, a 4-gram model is trained on the
+rest, and log_probs are simulated from held-out lines (benchmarks/posteriors.py says how) at several error
+rates, with characters and with 500 pieces. `wer` is in percent: greedy, beam search without a model, with the
+model (words that it does not have cost unknown_score), and `closed`: with its words alone.
 
-flashlight-text's LexiconDecoder gets the same log_probs, ARPA file, words, weights (its model counts in log10),
-beam and limits; each word is spelled in one way there, so it is compared on characters. Of it are reported
-the word error rate, on how many utterances its best hypothesis is ours, and which of the two found the better
-score where they differ. Microseconds are per row of log_probs, on one thread, from Python.
+flashlight-text's LexiconDecoder gets the same log_probs, ARPA file, words, weights (its model counts in
+log10), beam and limits; each word is spelled in one way there, so it is compared on characters. Of it are
+reported the word error rate, on how many utterances its best hypothesis is ours, and which of the two found
+the better score where they differ. Microseconds are per row of log_probs, on one thread, from Python.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("text", type=Path, help="one sentence a line, plain or .gz")
     parser.add_argument("--held-out", type=int, default=1000, help="last lines not trained on")
     parser.add_argument("--utterances", type=int, default=100, help="held-out lines to simulate")
-    parser.add_argument("-o", "--output", type=Path, help="write the JSON here as well, and a picture beside it")
+    parser.add_argument("-o", "--output", type=Path, help="write the JSON here too, and a picture beside it")
     args = parser.parse_args()
     document = measure(args)
     text = json.dumps(document, indent=2)

@@ -102,7 +102,9 @@ def token_lm(tmp_path_factory: pytest.TempPathFactory) -> NgramLm:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 50), st.integers(1, 10), SEED, st.sampled_from([-3.0, 0.4]))
-def test_a_model_of_tokens(token_lm: NgramLm, rows: int, beam_size: int, seed: int, word_bonus: float) -> None:
+def test_a_model_of_tokens(
+    token_lm: NgramLm, rows: int, beam_size: int, seed: int, word_bonus: float
+) -> None:
     log_probs = peaky_rows(rows, len(TOKENS), seed)
     weights = {"lm_weight": 0.7, "word_bonus": word_bonus, "unknown_score": -2.0}
     decoder = CtcPrefixBeam(TOKENS, CtcConfig(beam_size, **OPEN, lm=token_lm, lm_level="token", **weights))

@@ -83,12 +83,12 @@ def worth_at_most(beginning: str, lexicon: Lexicon | None) -> float:
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.integers(0, 50), st.integers(1, 10), SEED, st.booleans(), st.booleans(), st.booleans())
+@given(st.integers(0, 50), st.integers(1, 10), SEED, st.booleans(), st.booleans())
 def test_the_search_ranks_with_the_model(
-    rows: int, beam_size: int, seed: int, peaky: bool, with_hotwords: bool, closed: bool
+    rows: int, beam_size: int, seed: int, with_hotwords: bool, closed: bool
 ) -> None:
     lexicon = LEXICON if closed else None
-    log_probs = (peaky_rows if peaky else random_rows)(rows, len(TOKENS), seed)
+    log_probs = (peaky_rows if seed % 2 else random_rows)(rows, len(TOKENS), seed)
     hotwords = HOTWORDS if with_hotwords else ()
     config = CtcConfig(beam_size, **OPEN, hotwords=hotwords, lm=LM, lexicon=lexicon, **WEIGHTS)
     decoder = CtcPrefixBeam(TOKENS, config)

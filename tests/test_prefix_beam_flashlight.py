@@ -50,7 +50,9 @@ def test_the_n_best_agree(rows: int, seed: int) -> None:
     assert [found[s] for s in expected] == pytest.approx(list(expected.values()), abs=1e-4)
 
 
-def flashlight_best(log_probs: np.ndarray, letters: list[str], arpa: Path, words: list[str]) -> tuple[str, float]:
+def flashlight_best(
+    log_probs: np.ndarray, letters: list[str], arpa: Path, words: list[str]
+) -> tuple[str, float]:
     """Best text of words of the model, each spelled "▁" and its letters; the last column is its silence."""
     fl = pytest.importorskip("flashlight.lib.text.decoder", reason="needs flashlight-text")
     from flashlight.lib.text.decoder.kenlm import KenLM
@@ -63,7 +65,8 @@ def flashlight_best(log_probs: np.ndarray, letters: list[str], arpa: Path, words
     dictionary.set_default_index(unknown)
     model, trie = KenLM(str(arpa), dictionary), fl.Trie(silence + 1, silence)
     for i, word in enumerate(words):
-        trie.insert([letters.index(letter) for letter in "▁" + word], i, model.score(model.start(False), i)[1])
+        spelling = [letters.index(letter) for letter in "▁" + word]
+        trie.insert(spelling, i, model.score(model.start(False), i)[1])
     trie.smear(fl.SmearingMode.MAX)
     options = fl.LexiconDecoderOptions(
         beam_size=10**5,

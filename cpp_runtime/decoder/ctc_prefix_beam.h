@@ -141,15 +141,15 @@ class CtcPrefixBeam final : public CtcDecoder {
   PrefixTree prefixes_;
   AlignmentTree alignments_;
   TextScores scores_;
-  std::vector<Hypothesis> beam_, next_;  // best first
-  std::vector<Mass> stays_;              // of each hypothesis, if nothing is appended
+  std::vector<Hypothesis> beam_, next_;     // best first
+  std::vector<Mass> stays_;                 // of each hypothesis, if nothing is appended
   std::vector<WordScores::Bounds> bounds_;  // of each hypothesis: what its text may gain
-  std::vector<Candidate> candidates_;    // a heap with the worst one on top
-  std::vector<uint32_t> column_;         // per symbol: its place in row_tokens_, or kNoColumn
-  std::vector<char> merged_;             // (beam, row_tokens_): the extension is a hypothesis of the beam
-  std::vector<HotwordMatch> matches_;    // in the committed tokens
-  std::vector<HotwordMatch> ending_;     // by the end of the text
-  std::vector<TimedToken> tokens_;       // num_settled of them for good, then the best hypothesis's
+  std::vector<Candidate> candidates_;       // a heap with the worst one on top
+  std::vector<uint32_t> column_;            // per symbol: its place in row_tokens_, or kNoColumn
+  std::vector<char> merged_;                // (beam, row_tokens_): the extension is a hypothesis of the beam
+  std::vector<HotwordMatch> matches_;       // in the committed tokens
+  std::vector<HotwordMatch> ending_;        // by the end of the text
+  std::vector<TimedToken> tokens_;          // num_settled of them for good, then the best hypothesis's
   int64_t row_ = 0;
   size_t num_committed_ = 0;
   bool finished_ = false;

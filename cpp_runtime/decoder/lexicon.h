@@ -13,9 +13,9 @@
 
 namespace edge_speech {
 
-// Each node knows the most probable word that begins with its bytes: what a word in progress may still become,
-// so that a search need not wait for a word's end to hear of the language model (Ortmanns, Ney and Eiden,
-// "Language-model look-ahead for large vocabulary speech recognition", ICSLP 1996, with unigrams).
+// Each node knows the most probable word that begins with its bytes: what a word in progress may still
+// become, so that a search need not wait for a word's end to hear of the language model (Ortmanns, Ney and
+// Eiden, "Language-model look-ahead for large vocabulary speech recognition", ICSLP 1996, with unigrams).
 // Read-only after construction: any number of streams may share one.
 class Lexicon {
  public:

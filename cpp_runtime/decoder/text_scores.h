@@ -21,8 +21,8 @@ struct HotwordMatch {
   size_t last_token;
 };
 
-// Scores per node of a prefix tree: its hotwords, and its words by a language model or lexicon. A node's score
-// depends on its text alone and is computed when the node is new.
+// Scores per node of a prefix tree: its hotwords, and its words by a language model or lexicon. A node's
+// score depends on its text alone and is computed when the node is new.
 class TextScores {
  public:
   TextScores(const std::vector<std::string>& symbols, LmFusion fusion);

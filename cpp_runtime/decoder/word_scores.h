@@ -15,9 +15,9 @@ namespace edge_speech {
 
 enum class LmLevel { kWord, kToken };
 
-// score = lm_weight * ln p(word | words before) + word_bonus for each word, and unknown_score (nats, at most 0)
-// on top for a word that the model does not have; -infinity makes such words impossible, as a closed lexicon
-// does with all that it lacks. At token level each token is a word of the model, spelled as in the
+// score = lm_weight * ln p(word | words before) + word_bonus for each word, and unknown_score (nats, at most
+// 0) on top for a word that the model does not have; -infinity makes such words impossible, as a closed
+// lexicon does with all that it lacks. At token level each token is a word of the model, spelled as in the
 // vocabulary, and there is no lexicon.
 struct LmFusion {
   std::shared_ptr<const LanguageModel> model;  // null: none, words are worth word_bonus each
@@ -33,8 +33,8 @@ struct LmFusion {
 // Scores texts piece by piece, each piece after the text before it; nothing is allocated after construction.
 class WordScores {
  public:
-  // Where a text is: `sum` is for its finished words, and `ahead` is the most that the word in progress can be
-  // worth without looking at the words before it, which is exchanged for the model's score at its end.
+  // Where a text is: `sum` is for its finished words, and `ahead` is the most that the word in progress can
+  // be worth without looking at the words before it, which is exchanged for the model's score at its end.
   struct State {
     LmState history;
     Lexicon::Node at;  // of the word in progress in the lexicon, or kBetween, kOutside
