@@ -242,7 +242,9 @@ def core_lm(config: CtcConfig | None) -> _core.LmFusion:
             raise InputError(f"{name} is {value!r}; allowed: a number")
     of_tokens = config.lm_level == "token"
     words = lexicon.core(lm) if lexicon else lm.lexicon if lm and not of_tokens else None
-    return _core.LmFusion(model=lm and lm.core, lexicon=words, of_tokens=of_tokens, **weights)
+    return _core.LmFusion(
+        model=None if lm is None else lm.core, lexicon=words, of_tokens=of_tokens, **weights
+    )
 
 
 def join_pieces(pieces: Iterable[str]) -> str:
