@@ -271,6 +271,8 @@ def test_bad_configurations_are_refused(kind: str, name: str, value: Any) -> Non
         {"feature_mean": [0.0, 1.0], "feature_std": [1.0]},
         {"feature_mean": [0.0], "feature_std": [0.0]},
         {"feature_mean": [float("nan")], "feature_std": [1.0]},
+        {"feature_mean": [0.0], "feature_std": [1e-164]},
+        {"feature_mean": [1e300], "feature_std": [1.0]},
         {"feature_mean": [0.0]},
     ],
 )
