@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from edge_speech.features import FbankConfig, LogMelConfig, MfccConfig, OnlineFbank, OnlineFrontend
     from edge_speech.hotwords import Hotword
     from edge_speech.lm.model import NgramLm
-    from edge_speech.recognizer import FoundHotword, Recognizer, Result, Stream, Token
+    from edge_speech.recognizer import FoundHotword, Recognizer, Result, Stream
+    from edge_speech.token_log import Token
     from edge_speech.vad import EnergyVad, VadConfig
 
 _HOMES = {
@@ -55,7 +56,7 @@ _HOMES = {
     "Recognizer": "recognizer",
     "Result": "recognizer",
     "Stream": "recognizer",
-    "Token": "recognizer",
+    "Token": "token_log",
     "VadConfig": "vad",
     "read_audio": "audio",
     "read_bundle": "bundle",
