@@ -11,7 +11,7 @@ Per minute of audio: resident memory and the part of it that maps files (code an
 use), bytes in use of the C allocator (numpy's and C++'s together; null without glibc) and the number of
 Python's memory blocks. `growth_mib` is the most that resident memory was above its value after the first
 minute; `rss_trimmed_mib` the last value after glibc has given back its free pages by malloc_trim: where it is
-much lower, memory was fragmented, not used. onnxruntime 1.31 adds 0.7 MiB about ten seconds after it
+much lower, memory was fragmented, not used. onnxruntime 1.32 adds 0.7 MiB about ten seconds after it
 was loaded, in a process that does nothing else too: that is the step in the first minutes of each line.
 """
 
