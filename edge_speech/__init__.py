@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from edge_speech.hotwords import Hotword
     from edge_speech.lm.lexicon import Lexicon
     from edge_speech.lm.model import NgramLm
-    from edge_speech.recognizer import FoundHotword, Recognizer, Result, Stream, Token
+    from edge_speech.recognizer import FoundHotword, Recognizer, Result, Stream
+    from edge_speech.token_log import Token
     from edge_speech.vad import EnergyVad, VadConfig
 
 _HOMES = {
@@ -57,7 +58,7 @@ _HOMES = {
     "Recognizer": "recognizer",
     "Result": "recognizer",
     "Stream": "recognizer",
-    "Token": "recognizer",
+    "Token": "token_log",
     "VadConfig": "vad",
     "read_audio": "audio",
     "read_bundle": "bundle",

@@ -107,9 +107,10 @@ class _Decoder:
         raise NotImplementedError
 
     def step(self, log_probs: npt.ArrayLike) -> None:
-        """Decode more rows, (T, V) natural-log probabilities; T may be 0.
+        """Decode more rows, (T, V) natural-log probabilities; T may be 0, -infinity is an impossible symbol.
 
-        Raises InputError on a wrong shape and on a row with NaN or +infinity; the rows before it are decoded.
+        Raises InputError on a wrong shape, after `finish`, and on a row that has NaN or +infinity or nothing
+        but -infinity: the rows before it are decoded, it and those after it do not count.
         """
         rows = np.ascontiguousarray(log_probs, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != len(self._symbols):
@@ -126,7 +127,7 @@ class _Decoder:
         return CtcResult(join_pieces(t.token for t in tokens), tokens, committed)
 
     def finish(self) -> CtcResult:
-        """No more rows until `reset`: the final result, all of it committed."""
+        """No more rows until `reset`: the final result, all of it committed. Calling it again is fine."""
         self._decoder.finish()
         return self.result()
 
@@ -156,7 +157,7 @@ class CtcPrefixBeam(_Decoder):
     """CTC prefix beam search: alignments of one text are summed (arXiv:1408.2873, algorithm 1).
 
     The result, to the last bit, does not depend on how the rows are cut into steps. Raises InputError on a
-    bad blank_id or config, and from `step` also on a row of nothing but -infinity and after `finish`.
+    bad blank_id or config.
     """
 
     def __init__(self, tokens: Sequence[str], config: CtcConfig | None = None, blank_id: int = 0) -> None:

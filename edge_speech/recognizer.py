@@ -19,19 +19,7 @@ from edge_speech.encoder import Encoder, FloatArray
 from edge_speech.errors import InputError
 from edge_speech.features import FrontendConfig, frontend_from_dict, native_config
 from edge_speech.hotwords import Hotword, as_hotwords
-
-
-@dataclass(frozen=True)
-class Token:
-    """A recognised token. Times are seconds of the caller's audio; the step is a subsampled frame.
-
-    `confidence` is the mean posterior of the token over its frames on the most probable alignment.
-    """
-
-    token: str
-    start_s: float
-    end_s: float
-    confidence: float
+from edge_speech.token_log import Token, TokenLog, Tokens
 
 
 @dataclass(frozen=True)
@@ -53,7 +41,7 @@ class Result:
     """
 
     text: str
-    tokens: tuple[Token, ...]
+    tokens: Sequence[Token]
     committed_text: str
     is_final: bool
     hotwords: tuple[FoundHotword, ...] = ()
@@ -67,7 +55,7 @@ class Stream:
         features = np.zeros((spec.window_frames, spec.num_features), np.float32)
         log_probs = np.zeros((spec.output_frames, spec.vocab_size), np.float32)
         self._symbols = recognizer.tokens
-        self._settled: list[Token] = []  # tokens that cannot change any more
+        self._settled = TokenLog(recognizer.tokens)
         self._lock = threading.Lock()  # a screen may read results while a microphone feeds
         self._keep_log_probs = keep_log_probs
         try:
@@ -131,7 +119,7 @@ class Stream:
     def reset(self) -> None:
         """Ready for a new utterance; its time starts at zero."""
         with self._lock:
-            self._settled = []
+            self._settled = TokenLog(self._symbols)
             self._stream.reset()
 
     @property
@@ -140,9 +128,10 @@ class Stream:
         with self._lock:
             known = len(self._settled)
             text, committed, is_final, num_settled, found, acted = self._stream.result_from(known)
-            fresh = [Token(self._symbols[i], start_s, end_s, c) for i, start_s, end_s, c in found]
-            tokens = (*self._settled, *fresh)
-            self._settled += fresh[: num_settled - known]
+            for numbers in found[: num_settled - known]:
+                self._settled.append(numbers)
+            rest = [Token(self._symbols[i], a, b, c) for i, a, b, c in found[num_settled - known :]]
+            tokens = Tokens(self._settled, num_settled, rest)
             hotwords = tuple(FoundHotword(h, tokens[a].start_s, tokens[b].end_s) for h, a, b in acted)
             return Result(text, tokens, committed, is_final, hotwords)
 

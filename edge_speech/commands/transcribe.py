@@ -13,7 +13,8 @@ from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.hotwords import Hotword, read_hotwords
 from edge_speech.live import read_microphone, read_pipe
-from edge_speech.recognizer import FoundHotword, Recognizer, Stream, Token
+from edge_speech.recognizer import FoundHotword, Recognizer, Stream
+from edge_speech.token_log import Token
 
 SUMMARY = "text of recordings, of a pipe, or of the microphone"
 EXAMPLES = (
