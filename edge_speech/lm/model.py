@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import zlib
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from edge_speech.errors import InputError
 
 _MOST_TEXT = 1 << 31  # bytes of ARPA text out of a .gz
 _GZIP = b"\x1f\x8b"
+_COMPILED = b"ESNGRAM\n"
+_NO_WORDS = ("<s>", "</s>", "<unk>")
 
 
 class NgramLm:
@@ -33,6 +36,17 @@ class NgramLm:
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
 
+    @classmethod
+    def load_compiled(cls, path: Path | str) -> NgramLm:
+        """Map a file of `edge-speech lm compile` and nothing else, as for a bundle. Raises InputError."""
+        path = Path(path)
+        with path.open("rb") as file:
+            if file.read(len(_COMPILED)) != _COMPILED:
+                raise InputError(
+                    f"{path}: not a compiled language model; make it with `edge-speech lm compile`"
+                )
+        return cls.load(path)
+
     @property
     def order(self) -> int:
         """Words of the longest n-grams."""
@@ -42,6 +56,17 @@ class NgramLm:
     def counts(self) -> tuple[int, ...]:
         """Number of n-grams of each order, from 1 on."""
         return tuple(self.core.counts)
+
+    def words(self) -> list[str]:
+        """All its words but "<s>", "</s>" and "<unk>"; the layout is that of decoder/ngram_image.h."""
+        image = self.core.image()
+        num_words, word_slots, text_bytes = (int(image[i : i + 4].view("<u4")[0]) for i in (28, 68, 72))
+        text = len(image) - _padded(text_bytes)
+        first = text - _padded(4 * word_slots) - _padded(4 * (num_words + 1))
+        offsets = image[first : first + 4 * (num_words + 1)].view("<u4").tolist()
+        data = image[text : text + text_bytes].tobytes()
+        words = (data[a:b].decode("utf-8", "replace") for a, b in itertools.pairwise(offsets))
+        return [word for word in words if word not in _NO_WORDS]
 
     def __contains__(self, word: str) -> bool:
         """Whether the model has the word; it does not have "<unk>"."""
@@ -54,6 +79,10 @@ class NgramLm:
     def score(self, sentence: str) -> float:
         """ln p of the whole sentence, its end included."""
         return self.core.score(sentence.split())
+
+
+def _padded(size: int) -> int:
+    return -(-size // 64) * 64
 
 
 def _unpacked(path: Path) -> bytes | None:
