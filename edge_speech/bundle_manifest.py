@@ -92,7 +92,7 @@ def parse_manifest(data: object, where: str) -> Manifest:
         target=table.text("target"),
         frontend=dict(table.table("frontend").data),
         encoder=_parse_spec(table.table("encoder")),
-        decoder=_parse_decoder(table.table("decoder"), table.table("encoder")),
+        decoder=parse_decoder(table.table("decoder"), _vocab_size(table.table("encoder"))),
         tokens=_parse_entry(table.table("tokens"), _TOKENS_LIMIT),
         artifacts=tuple(_parse_artifact(t) for t in table.tables("artifacts", _FILES_LIMIT)),
         golden=tuple(_parse_entry(t, _FILE_LIMIT) for t in table.tables("golden", _FILES_LIMIT)),
@@ -107,13 +107,13 @@ def parse_manifest(data: object, where: str) -> Manifest:
     return manifest
 
 
-def _parse_decoder(table: Table, encoder: Table) -> dict[str, Any]:
+def parse_decoder(table: Table, vocab_size: int) -> dict[str, Any]:
     """The decoder with every number in range. An unknown key could change the text, so it is refused."""
     kind = table.text("type")
     if kind not in (GREEDY, PREFIX_BEAM):
         raise table.wrong("type", f"{GREEDY!r} or {PREFIX_BEAM!r}")
     decoder: dict[str, Any] = {"type": kind}
-    decoder["blank_id"] = table.integer("blank_id", 0, encoder.integer("vocab_size", 2, _VOCAB_LIMIT) - 1)
+    decoder["blank_id"] = table.integer("blank_id", 0, vocab_size - 1)
     if kind == PREFIX_BEAM:
         decoder["beam_size"] = table.integer("beam_size", 2, 4096)
         decoder["lm"] = _parse_language_model(table)
@@ -148,7 +148,7 @@ def _parse_spec(table: Table) -> StreamingSpec:
         right_context_frames=table.integer("right_context_frames", 0, 10_000),
         subsampling_factor=table.integer("subsampling_factor", 1, 64),
         num_features=table.integer("num_features", 1, 1024),
-        vocab_size=table.integer("vocab_size", 2, _VOCAB_LIMIT),
+        vocab_size=_vocab_size(table),
         padding_value=table.number("padding_value", -1e6, 1e6),
         state=tuple(_parse_state(t) for t in table.tables("state", _STATE_LIMIT)),
     )
@@ -159,6 +159,10 @@ def _parse_spec(table: Table) -> StreamingSpec:
     if sum(_elements(t) for t in spec.state) > _ELEMENTS_LIMIT:
         raise InputError(f"{table.where}: the state has more than {_ELEMENTS_LIMIT} elements")
     return spec
+
+
+def _vocab_size(encoder: Table) -> int:
+    return encoder.integer("vocab_size", 2, _VOCAB_LIMIT)
 
 
 def _parse_state(table: Table) -> TensorSpec:

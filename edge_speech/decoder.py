@@ -94,7 +94,7 @@ def manifest_decoder(config: CtcConfig | None, blank_id: int, lm: FileEntry | No
     if config is None:
         return {"type": GREEDY, "blank_id": blank_id}
     entry = {"lm": None if lm is None else asdict(lm)}
-    weights = {name: getattr(config, name) for name in LM_WEIGHTS}
+    weights = {name: float(getattr(config, name)) for name in LM_WEIGHTS}
     return {"type": PREFIX_BEAM, "blank_id": blank_id, "beam_size": config.beam_size, **entry, **weights}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import asdict
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_speech import _core
 from edge_speech.archive import pack
@@ -20,11 +23,14 @@ from edge_speech.bundle import (
     read_bundle,
     verify_bundle,
 )
+from edge_speech.bundle_manifest import FileEntry, parse_decoder
 from edge_speech.ctc import CtcConfig, CtcPrefixBeam
-from edge_speech.decoder import manifest_decoder
+from edge_speech.decoder import in_words, manifest_decoder
 from edge_speech.errors import InputError
+from edge_speech.fields import Table
 from edge_speech.lm.model import NgramLm
 from edge_speech.recognizer import Recognizer, Result
+from test_bundle import any_json
 from test_errors import refused, run
 from test_lm_fusion import ARPA
 from tiny import TOKENS, edit, speech_like, write_bundle, write_wav
@@ -285,3 +291,20 @@ def test_weights_need_a_model(tmp_path: Path) -> None:
             option,
             "1",
         )
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["type", "blank_id", "beam_size", "lm", *WEIGHTS, "new"]), any_json(), st.booleans())
+def test_any_value_in_a_decoder_is_read_or_refused(key: str, value: object, inside: bool) -> None:
+    """Read, its numbers are in range: a search opens with them. Never another exception than InputError."""
+    entry = {"path": "lm.bin", "sha256": "0" * 64, "bytes": 1}
+    decoder = manifest_decoder(CtcConfig(lm=only_two()), 0, FileEntry(**entry))  # type: ignore[arg-type]
+    if inside:
+        decoder["lm"] = {**entry, {"beam_size": "path", "lm": "sha256"}.get(key, "bytes"): value}
+    else:
+        decoder[key] = value
+    with contextlib.suppress(InputError):
+        read = parse_decoder(Table(decoder, "decoder"), 6)
+        weights = {name: read[name] for name in WEIGHTS} if read["type"] == "prefix_beam" else {}
+        CtcPrefixBeam(TOKENS, CtcConfig(read.get("beam_size", 8), lm=only_two(), **weights))
+        assert in_words(read)
