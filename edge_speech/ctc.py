@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_speech import _core
+from edge_speech.bundle_manifest import LM_LEVELS
 from edge_speech.errors import InputError
 from edge_speech.hotwords import Hotword, as_hotwords
 from edge_speech.lm.lexicon import Lexicon
 from edge_speech.lm.model import NgramLm
-
-LM_LEVELS = ("word", "token")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from edge_speech import _core, backends
 from edge_speech.audio import read_audio
 from edge_speech.bundle import Artifact, Bundle, read_bundle
 from edge_speech.ctc import CtcConfig, core_config, core_lm
+from edge_speech.decoder import bundle_decoder, changed
 from edge_speech.encoder import Encoder, FloatArray
 from edge_speech.errors import InputError
 from edge_speech.features import FrontendConfig, frontend_from_dict, native_config
@@ -156,14 +157,21 @@ class Stream:
 class Recognizer:
     """An encoder, its front end and its tokens; shared by any number of streams.
 
-    `artifact` is the one that was loaded, None for an encoder that did not come from a bundle.
+    `decoder` is what a stream runs that is asked for no other: a search, or None, which is greedy; a bundle's
+    language model is mapped once and shared. `artifact` is the one that was loaded, None for an encoder that
+    did not come from a bundle.
     """
 
     def __init__(
-        self, encoder: Encoder, frontend: FrontendConfig, tokens: Sequence[str], blank_id: int = 0
+        self,
+        encoder: Encoder,
+        frontend: FrontendConfig,
+        tokens: Sequence[str],
+        blank_id: int = 0,
+        decoder: CtcConfig | None = None,
     ) -> None:
         self.encoder, self.frontend = encoder, frontend
-        self.tokens, self.blank_id = tuple(tokens), blank_id
+        self.tokens, self.blank_id, self.decoder = tuple(tokens), blank_id, decoder
         self.artifact: Artifact | None = None
 
     @classmethod
@@ -184,7 +192,8 @@ class Recognizer:
         frontend = frontend_from_dict(manifest.frontend)
         path = bundle.verified_path(artifact)
         encoder = backends.load_encoder(artifact.backend, path, manifest.encoder, num_threads)
-        recognizer = cls(encoder, frontend, bundle.tokens, manifest.decoder["blank_id"])
+        blank_id, decoder = manifest.decoder["blank_id"], bundle_decoder(bundle)
+        recognizer = cls(encoder, frontend, bundle.tokens, blank_id, decoder)
         recognizer.artifact = artifact
         return recognizer
 
@@ -196,25 +205,19 @@ class Recognizer:
         beam_size: int | None = None,
         config: CtcConfig | None = None,
     ) -> Stream:
-        """A new stream. A `beam_size` of 1 decodes greedily, more by prefix beam search; the default is 1,
-        and 8 with hotwords, which need a search. Everything else about the search, a language model too, is
-        in a `config`, which takes the place of both. `keep_log_probs` makes `Stream.log_probs` work, at the
-        cost of growing memory.
+        """A new stream with the recognizer's `decoder`: what the bundle says, its language model too. A
+        `beam_size` of 1 decodes greedily instead, more is a prefix beam search of this size; hotwords need
+        one (8 where the bundle has none) and join it. A `config` takes the place of all of these.
+        `keep_log_probs` makes `Stream.log_probs` work, at the cost of growing memory.
 
         Raises InputError on options that do not fit together or that this version cannot honour.
         """
         if config is not None and (hotwords or beam_size is not None):
             raise InputError("config is given beside hotwords or beam_size; put these into the CtcConfig")
-        if hotwords and beam_size == 1:
-            raise InputError("beam_size is 1 with hotwords; allowed: 2 or more, for example 8")
         if latency_budget_ms is not None:
             raise InputError("latency_budget_ms is not supported by this version; leave it out")
-        if config is not None:
-            return Stream(self, keep_log_probs, config)
-        if beam_size == 1 or (beam_size is None and not hotwords):
-            return Stream(self, keep_log_probs, None)
-        size = CtcConfig.beam_size if beam_size is None else beam_size
-        return Stream(self, keep_log_probs, CtcConfig(size, hotwords=hotwords or ()))
+        chosen = changed(self.decoder, beam_size, hotwords) if config is None else config
+        return Stream(self, keep_log_probs, chosen)
 
     def transcribe(self, path: Path | str) -> Result:
         """Text of an audio file: a stream with one chunk. Raises InputError."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from edge_speech.audio import read_audio
+from edge_speech.commands.decoding import add_decoding, load_recognizer
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
-from edge_speech.hotwords import Hotword, read_hotwords
 from edge_speech.live import read_microphone, read_pipe
 from edge_speech.recognizer import FoundHotword, Recognizer, Stream
 from edge_speech.token_log import Token
@@ -22,6 +22,7 @@ EXAMPLES = (
     "edge-speech transcribe bundle a.wav --chunk-ms 100 --json\n"
     "edge-speech transcribe bundle a.wav --beam-size 8\n"
     "edge-speech transcribe bundle a.wav --hotwords names.txt\n"
+    "edge-speech transcribe bundle a.wav --lm lm.bin --lm-weight 0.5 --word-bonus 1\n"
     "arecord -f S16_LE -r 16000 -t raw | edge-speech transcribe bundle -\n"
     "edge-speech transcribe bundle --mic"
 )
@@ -50,25 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", metavar="N", type=int, default=1, help="threads of the engine (default: 1)"
     )
-    parser.add_argument(
-        "--beam-size",
-        metavar="N",
-        type=int,
-        help="hypotheses of the search (default: 1, greedy; 8 with --hotwords)",
-    )
-    parser.add_argument(
-        "--hotwords", metavar="FILE", help="phrases to prefer: one per line, optional tab and boost"
-    )
+    add_decoding(parser)
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One entry per input, printed as soon as it is there unless --json."""
     _check(args)
-    hotwords = read_hotwords(args.hotwords) if args.hotwords else ()
-    recognizer = Recognizer.load(args.bundle, args.backend, args.threads)
+    recognizer = load_recognizer(args)
     document = []
     for name in ["microphone"] if args.mic else args.audio:
-        entry = _transcribe(recognizer, name, hotwords, args)
+        entry = _transcribe(recognizer, name, args)
         document.append(entry)
         if not args.json:
             print(entry["text"] if len(args.audio) < 2 else f"{name}: {entry['text']}", flush=True)
@@ -88,10 +80,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--chunk-ms is {args.chunk_ms:g}; allowed: 0.1 or more, for example 100")
 
 
-def _transcribe(
-    recognizer: Recognizer, name: str, hotwords: Sequence[Hotword], args: argparse.Namespace
-) -> dict[str, Any]:
-    stream = recognizer.create_stream(hotwords=hotwords, beam_size=args.beam_size)
+def _transcribe(recognizer: Recognizer, name: str, args: argparse.Namespace) -> dict[str, Any]:
+    stream = recognizer.create_stream()
     live = args.mic or name == "-"
     start = time.perf_counter()
     working_s = _feed(stream, _pieces(name, args), partials=live and not args.quiet)
