@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 import edge_speech as es
 import oracles
 from edge_speech import cli
-from edge_speech.encoder import StreamingSpec
 from edge_speech.endpoint import EndpointConfig
 from edge_speech.errors import InputError
 from edge_speech.features import FloatArray, frontend_from_dict
@@ -27,35 +26,11 @@ from edge_speech.training.checkpoint import load_model
 from edge_speech.vad import EnergyVad, Vad, VadConfig
 from edge_speech_tools.reference import TorchEncoder, single_thread
 from loud import RATE, beeps, loud_recognizer
+from recorded import Recorded
 from tiny import write_wav
 
 RULES = EndpointConfig(min_trailing_silence_ms=400, no_speech_timeout_ms=2000, max_utterance_ms=4000)
 BEEPS = [(0.3, 0.5), (0.7, 0.9), (2.0, 2.2), (5.1, 5.2), (6.5, 11.8)]
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """An encoder that says the rows of another once more, so that the model runs once for all decoders."""
-
-    spec: StreamingSpec
-    rows: FloatArray
-
-    def open(self, features: FloatArray, log_probs: FloatArray) -> RecordedStream:
-        return RecordedStream(self.rows, log_probs)
-
-
-class RecordedStream:
-    def __init__(self, rows: FloatArray, log_probs: FloatArray) -> None:
-        self.rows, self.log_probs = rows, log_probs
-        self.reset()
-
-    def reset(self) -> None:
-        self.row = 0
-
-    def step(self) -> None:
-        rows = self.rows[self.row : self.row + len(self.log_probs)]
-        self.log_probs[: len(rows)] = rows
-        self.row += len(self.log_probs)
 
 
 @dataclass(frozen=True)
