@@ -30,6 +30,16 @@ class CtcToken:
 
 
 @dataclass(frozen=True)
+class CtcWord:
+    """A word and the rows [start_row, end_row) of its tokens; see edge_speech.recognizer.Word."""
+
+    text: str
+    start_row: int
+    end_row: int
+    confidence: float
+
+
+@dataclass(frozen=True)
 class CtcHotword:
     """A hotword for which the text was boosted, and the rows of its tokens."""
 
@@ -46,6 +56,7 @@ class CtcResult:
     tokens: tuple[CtcToken, ...]
     committed_text: str
     hotwords: tuple[CtcHotword, ...] = ()
+    words: tuple[CtcWord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,7 @@ class _Decoder:
             raise InputError(f"blank_id is {blank_id}; allowed: 0 to {len(tokens) - 1}, one of the tokens")
         self._symbols = list(tokens)
         self._decoder = self._open(self._symbols, blank_id)
+        self._words = _core.WordGrouping(self._symbols)
 
     def _open(self, symbols: list[str], blank_id: int) -> _core.CtcDecoder:
         raise NotImplementedError
@@ -121,9 +133,10 @@ class _Decoder:
 
     def result(self) -> CtcResult:
         """Tokens and text so far."""
-        tokens = self._named(self._decoder.tokens())
+        found = self._decoder.tokens()
+        tokens, words = self._named(found), tuple(CtcWord(*word) for word in self._words.group(found))
         committed = join_pieces(t.token for t in tokens[: self._decoder.num_committed])
-        return CtcResult(join_pieces(t.token for t in tokens), tokens, committed)
+        return CtcResult(join_pieces(t.token for t in tokens), tokens, committed, words=words)
 
     def finish(self) -> CtcResult:
         """No more rows until `reset`: the final result, all of it committed. Calling it again is fine."""

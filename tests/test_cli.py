@@ -43,7 +43,7 @@ def test_transcribe_json(work: Path) -> None:
     document = json.loads(done(work, "transcribe", "bundle", "a.wav", "b.wav", "--json", "--quiet"))
     expected = Recognizer.load(work / "bundle").transcribe(work / "a.wav")
     assert [entry["audio_filepath"] for entry in document] == ["a.wav", "b.wav"]
-    assert list(document[0]) == ["audio_filepath", "text", "tokens", "audio_s", "rtf"]
+    assert list(document[0]) == ["audio_filepath", "text", "tokens", "words", "audio_s", "rtf"]
     assert document[0]["text"] == expected.text
     assert list(document[0]["tokens"][0]) == ["token", "start_s", "end_s", "confidence"]
     assert document[0]["tokens"][0]["token"] in TOKENS

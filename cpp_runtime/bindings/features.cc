@@ -163,8 +163,13 @@ void bind_features(nb::module_& m) {
            [](EnergyVad& self, Samples samples) {
              raise_if_error(self.accept_waveform(samples.data(), samples.size()));
            })
-      .def("take", &EnergyVad::take)
-      .def("reset", &EnergyVad::reset);
+      .def("read",
+           [](EnergyVad& self) {
+             std::vector<uint8_t> decisions;
+             raise_if_error(self.read(&decisions));
+             return std::vector<bool>(decisions.begin(), decisions.end());
+           })
+      .def("reset", [](EnergyVad& self) { raise_if_error(self.reset()); });
   nb::class_<Resampler>(m, "Resampler")
       .def("__init__", &init_resampler, nb::arg("in_hz"), nb::arg("out_hz"))
       .def("process", &process)

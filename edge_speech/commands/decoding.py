@@ -16,7 +16,9 @@ def add_decoder_options(options: argparse._ActionsContainer) -> None:
     )
     options.add_argument("--lm", metavar="FILE", help="language model, compiled or ARPA, plain or .gz")
     options.add_argument(
-        "--lm-level", choices=LM_LEVELS, help="what the language model's words are: words (default), or tokens"
+        "--lm-level",
+        choices=LM_LEVELS,
+        help="its words are words (default), or tokens of the vocabulary",
     )
     options.add_argument("--lm-weight", metavar="X", type=float, help="weight of ln p of each word (0.5)")
     options.add_argument("--word-bonus", metavar="X", type=float, help="nats for each word (0)")
@@ -37,9 +39,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
 def decoder_options(args: argparse.Namespace) -> DecoderOptions:
     """What was given."""
     hotwords = getattr(args, "hotwords", None)
-    return DecoderOptions(
-        args.beam_size, args.lm, args.lm_level, args.lm_weight, args.word_bonus, hotwords
-    )
+    return DecoderOptions(args.beam_size, args.lm, args.lm_level, args.lm_weight, args.word_bonus, hotwords)
 
 
 def load_recognizer(args: argparse.Namespace) -> Recognizer:

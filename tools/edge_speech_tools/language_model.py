@@ -41,7 +41,8 @@ class Fit:
 def check_fit(lm: NgramLm, level: str, tokens: Sequence[str], texts: Sequence[str]) -> Fit:
     """Compare the words of `lm` with what the tokens spell and with the texts (none without --eval).
 
-    At `level` "token" its words are tokens, and how texts are cut into tokens is not known here. Raises InputError when no word can be spelled, or when most words of the texts are not in the model.
+    At `level` "token" its words are tokens, and how texts are cut into tokens is not known here. Raises
+    InputError when no word can be spelled, or when most words of the texts are not in the model.
     """
     words, speller = lm.words(), Speller(tokens)
     spells = speller.pieces.__contains__ if level == "token" else speller.spells

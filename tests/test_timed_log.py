@@ -6,15 +6,15 @@ import tracemalloc
 
 import pytest
 
-from edge_speech.token_log import Token, TokenLog, Tokens
+from edge_speech.timed_log import Timed, TimedLog, Token
 
 SYMBOLS = ["<blk>", "▁a", "b"]
 
 
-def logged(count: int) -> TokenLog:
-    log = TokenLog(SYMBOLS)
+def logged(count: int) -> TimedLog[Token]:
+    log = TimedLog(Token)
     for i in range(count):
-        log.append((1 + i % 2, 0.04 * i, 0.04 * i + 0.02, 1 / (1 + i)))
+        log.append(SYMBOLS[1 + i % 2], 0.04 * i, 0.04 * i + 0.02, 1 / (1 + i))
     return log
 
 
@@ -24,7 +24,7 @@ def objects(count: int) -> tuple[Token, ...]:
 
 @pytest.mark.parametrize("settled", [0, 1, 4, 7])
 def test_it_reads_as_a_tuple(settled: int) -> None:
-    tokens, expected = Tokens(logged(settled), settled, list(objects(7)[settled:])), objects(7)
+    tokens, expected = Timed(logged(settled), list(objects(7)[settled:])), objects(7)
     assert tokens == expected
     assert expected == tokens
     assert tokens != expected[:6]
@@ -41,10 +41,10 @@ def test_it_reads_as_a_tuple(settled: int) -> None:
 
 def test_it_stays_as_it_was_when_the_log_grows() -> None:
     log = logged(3)
-    before = Tokens(log, 3, list(objects(4)[3:]))
-    log.append((2, 9.0, 9.5, 0.5))
+    before = Timed(log, list(objects(4)[3:]))
+    log.append("b", 9.0, 9.5, 0.5)
     assert before == objects(4)
-    assert Tokens(log, 4, [])[3] == Token("b", 9.0, 9.5, 0.5)
+    assert Timed(log, [])[3] == Token("b", 9.0, 9.5, 0.5)
 
 
 def test_a_token_takes_few_bytes() -> None:
