@@ -1,4 +1,4 @@
-"""Microseconds per row of CTC prefix beam search, ours beside flashlight-text, as JSON.
+"""Microseconds per row of CTC prefix beam search, ours beside flashlight-text, as JSON and a picture.
 
     python benchmarks/decoder.py [-o FILE] [--peers FOLDER]
 
@@ -158,18 +158,39 @@ def has_flashlight() -> bool:
     return True
 
 
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """Bars of microseconds per row, ours and theirs, by size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    for axes, result in zip(figure.subplots(2, 2).flat, results, strict=True):
+        figures = result["us_per_row"]
+        names = [name.replace("_", " ") for name in figures]
+        colours = ["tab:green" if name.startswith("ours") else "tab:gray" for name in figures]
+        axes.bar_label(axes.barh(names, list(figures.values()), color=colours), fmt="%.2f", padding=3)
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.set_title(f"{result['vocab_size']} symbols, beam {result['beam_size']}")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("microseconds a row, from Python, one core")
+    FigureCanvasAgg(figure).print_png(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("-o", "--output", type=Path, help="write the JSON here as well")
+    parser.add_argument("-o", "--output", type=Path, help="write the JSON here as well, and a picture")
     parser.add_argument("--peers", type=Path, help="folder that flashlight-text was installed into")
     args = parser.parse_args()
     if args.peers:
         sys.path.append(str(args.peers))
-    text = json.dumps(measure(has_flashlight()), indent=2)
+    measured = measure(has_flashlight())
+    text = json.dumps(measured, indent=2)
     print(text)
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(text + "\n")
+        draw(measured["results"], args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

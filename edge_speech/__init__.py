@@ -25,13 +25,17 @@ if TYPE_CHECKING:
         CtcPrefixBeam,
         CtcResult,
         CtcToken,
+        CtcWord,
     )
+    from edge_speech.endpoint import EndpointConfig
     from edge_speech.errors import CheckFailed, InputError
     from edge_speech.features import FbankConfig, LogMelConfig, MfccConfig, OnlineFbank, OnlineFrontend
     from edge_speech.hotwords import Hotword
+    from edge_speech.lm.lexicon import Lexicon
     from edge_speech.lm.model import NgramLm
-    from edge_speech.recognizer import FoundHotword, Recognizer, Result, Stream, Token
-    from edge_speech.vad import EnergyVad, VadConfig
+    from edge_speech.recognizer import FoundHotword, Recognizer, Result, Stream
+    from edge_speech.timed_log import Token, Word
+    from edge_speech.vad import EnergyVad, OnnxVad, VadConfig
 
 _HOMES = {
     "CheckFailed": "errors",
@@ -42,21 +46,26 @@ _HOMES = {
     "CtcPrefixBeam": "ctc",
     "CtcResult": "ctc",
     "CtcToken": "ctc",
+    "CtcWord": "ctc",
+    "EndpointConfig": "endpoint",
     "EnergyVad": "vad",
     "FbankConfig": "features",
     "FoundHotword": "recognizer",
     "Hotword": "hotwords",
     "InputError": "errors",
+    "Lexicon": "lm.lexicon",
     "LogMelConfig": "features",
     "MfccConfig": "features",
     "NgramLm": "lm.model",
     "OnlineFbank": "features",
     "OnlineFrontend": "features",
+    "OnnxVad": "vad",
     "Recognizer": "recognizer",
     "Result": "recognizer",
     "Stream": "recognizer",
-    "Token": "recognizer",
+    "Token": "timed_log",
     "VadConfig": "vad",
+    "Word": "timed_log",
     "read_audio": "audio",
     "read_bundle": "bundle",
     "verify_bundle": "bundle",
@@ -71,21 +80,26 @@ __all__ = [
     "CtcPrefixBeam",
     "CtcResult",
     "CtcToken",
+    "CtcWord",
+    "EndpointConfig",
     "EnergyVad",
     "FbankConfig",
     "FoundHotword",
     "Hotword",
     "InputError",
+    "Lexicon",
     "LogMelConfig",
     "MfccConfig",
     "NgramLm",
     "OnlineFbank",
     "OnlineFrontend",
+    "OnnxVad",
     "Recognizer",
     "Result",
     "Stream",
     "Token",
     "VadConfig",
+    "Word",
     "read_audio",
     "read_bundle",
     "verify_bundle",

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_speech.encoder import EncoderStream
+from edge_speech.vad import Vad
 
 class FbankConfig:
     def __init__(self) -> None: ...
@@ -40,7 +41,7 @@ class EnergyVad:
         hangover_ms: float,
     ) -> None: ...
     def accept_waveform(self, samples: npt.NDArray[np.float32]) -> None: ...
-    def take(self) -> list[bool]: ...
+    def read(self) -> list[bool]: ...
     def reset(self) -> None: ...
 
 class Resampler:
@@ -59,6 +60,7 @@ class NgramModel(LanguageModel):
     def log_probs(self, sentence: str) -> list[float]: ...
     def score(self, sentence: str) -> float: ...
     def knows(self, word: str) -> bool: ...
+    def words(self) -> list[bytes]: ...
     @property
     def counts(self) -> list[int]: ...
     def image(self) -> npt.NDArray[np.uint8]: ...
@@ -85,9 +87,22 @@ class CtcPrefixBeamConfig:
         max_undecided_tokens: int,
     ) -> None: ...
 
+class Lexicon:
+    @staticmethod
+    def of(model: LanguageModel) -> Lexicon: ...
+    @staticmethod
+    def only(words: list[str], model: LanguageModel | None) -> Lexicon: ...
+
 class LmFusion:
     def __init__(
-        self, *, model: LanguageModel | None, lm_weight: float, word_bonus: float, unknown_score: float
+        self,
+        *,
+        model: LanguageModel | None,
+        lexicon: Lexicon | None,
+        of_tokens: bool,
+        lm_weight: float,
+        word_bonus: float,
+        unknown_score: float,
     ) -> None: ...
 
 class CtcPrefixBeam(CtcDecoder):
@@ -102,7 +117,35 @@ class CtcPrefixBeam(CtcDecoder):
 
 def join_pieces(pieces: list[str]) -> str: ...
 
+class WordGrouping:
+    def __init__(self, pieces: list[str]) -> None: ...
+    def group(self, tokens: list[tuple[int, int, int, float]]) -> list[tuple[str, int, int, float]]: ...
+
 class StreamError(Exception): ...
+
+class EndpointConfig:
+    def __init__(
+        self,
+        *,
+        min_trailing_silence_ms: float,
+        no_speech_timeout_ms: float,
+        max_utterance_ms: float,
+        min_speech_ms: float,
+    ) -> None: ...
+
+class Heard:
+    utterance: int
+    text: str
+    committed_text: str
+    is_final: bool
+    num_settled: int
+    start_s: float
+    end_s: float
+    tokens: list[tuple[int, float, float, float]]
+    words: list[tuple[str, float, float, float, int, int]]
+    hotwords: list[tuple[str, int, int]]
+    endpoint: str
+    endpoint_s: float
 
 class Stream:
     def __init__(
@@ -121,6 +164,8 @@ class Stream:
         keep_log_probs: bool,
         beam: CtcPrefixBeamConfig | None,
         lm: LmFusion,
+        endpoint: EndpointConfig | None,
+        vad: Vad | None,
     ) -> None: ...
     def accept_waveform(
         self, samples: npt.NDArray[np.float32] | npt.NDArray[np.int16], sample_rate: int
@@ -129,9 +174,10 @@ class Stream:
     def reset(self) -> None: ...
     def add_hotword(self, phrase: str, boost: float) -> None: ...
     def remove_hotword(self, phrase: str) -> bool: ...
-    def result_from(
-        self, first: int
-    ) -> tuple[str, str, bool, int, list[tuple[int, float, float, float]], list[tuple[str, int, int]]]: ...
+    def heard_from(self, utterance: int, first_token: int, word_token: int, word_byte: int) -> Heard: ...
+    def take_ended(self) -> list[Heard]: ...
+    @property
+    def endpoint(self) -> bool: ...
     @property
     def steps(self) -> int: ...
     @property

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from edge_speech.audio import read_audio
 from edge_speech.bundle import GOLDEN_WAVEFORM, Bundle, read_bundle
+from edge_speech.decoder import DecoderOptions
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.recognizer import Recognizer
@@ -48,13 +49,15 @@ class StreamTimes:
 
 @dataclass(frozen=True)
 class Request:
-    """What one process measures; `artifact` is its path in the bundle, `audio` None the golden waveform."""
+    """What one process measures; `artifact` is its path in the bundle, `audio` None the golden waveform,
+    `options` what is changed in the bundle's decoder."""
 
     bundle: str
     artifact: str
     threads: int = 1
     audio: str | None = None
     realtime: bool = False
+    options: DecoderOptions = field(default_factory=DecoderOptions)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def measure_here(request: Request) -> Measurement:
     bundle = read_bundle(request.bundle)
     artifact = next(a for a in bundle.manifest.artifacts if a.path == request.artifact)
     recognizer = Recognizer.from_artifact(bundle, artifact, request.threads)
+    recognizer.decoder = request.options.over(recognizer.decoder)
     load_ms = 1000 * (time.perf_counter() - start)
     waveform, sample_rate = _audio(bundle, request.audio, recognizer.frontend.sample_rate)
     times = time_stream(recognizer, waveform, sample_rate, request.realtime)
@@ -214,7 +218,9 @@ def peak_rss_mib() -> float:
 
 def _main(request: str) -> int:
     try:
-        print(json.dumps(asdict(measure_here(Request(**json.loads(request))))))
+        given = json.loads(request)
+        given["options"] = DecoderOptions(**given["options"])
+        print(json.dumps(asdict(measure_here(Request(**given)))))
         return 0
     except InputError as error:
         print(error, file=sys.stderr)

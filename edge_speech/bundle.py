@@ -34,6 +34,7 @@ __all__ += ["write_tokens"]
 
 MANIFEST = "manifest.json"
 TOKENS = "tokens.txt"
+LANGUAGE_MODEL = "lm.bin"
 BLANK = "<blk>"
 GOLDEN_WAVEFORM = "golden/waveform.npy"  # (samples,) float32 in [-1, 1] at the frontend's rate
 GOLDEN_FEATURES = "golden/features.npy"  # (T, F) float32

@@ -16,12 +16,17 @@ from edge_speech.fields import Table
 FORMAT = "edge-speech-bundle"
 VERSION = 1
 STATUSES = ("verified", "built", "planned")
+GREEDY, PREFIX_BEAM = "greedy", "prefix_beam"
+# What a search does with its language model: key, lowest and highest value, as the search itself takes them.
+LM_LEVELS = ("word", "token")
+LM_WEIGHTS = {"lm_weight": (0.0, 100.0), "word_bonus": (-100.0, 100.0), "unknown_score": (-1000.0, 0.0)}
 
 _TOKENS_LIMIT = 16 << 20
 _FILE_LIMIT = 2 << 30
 _FILES_LIMIT = 1024
 _STATE_LIMIT = 4096
 _ELEMENTS_LIMIT = 1 << 26
+_VOCAB_LIMIT = 200_000
 _STATE_TYPES = ("float32", "float16", "int64", "int32", "int8", "uint8", "bool")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -65,9 +70,16 @@ class Manifest:
     provenance: dict[str, Any] | None = None
 
     @property
+    def language_model(self) -> FileEntry | None:
+        """The file of the decoder's language model."""
+        entry = self.decoder.get("lm")
+        return None if entry is None else FileEntry(**entry)
+
+    @property
     def files(self) -> list[FileEntry | Artifact]:
         """Every file the manifest names."""
-        return [self.tokens, *self.artifacts, *self.golden, *self.reports]
+        lm = [] if self.language_model is None else [self.language_model]
+        return [self.tokens, *self.artifacts, *lm, *self.golden, *self.reports]
 
 
 def parse_manifest(data: object, where: str) -> Manifest:
@@ -81,7 +93,7 @@ def parse_manifest(data: object, where: str) -> Manifest:
         target=table.text("target"),
         frontend=dict(table.table("frontend").data),
         encoder=_parse_spec(table.table("encoder")),
-        decoder=dict(table.table("decoder").data),
+        decoder=parse_decoder(table.table("decoder"), _vocab_size(table.table("encoder"))),
         tokens=_parse_entry(table.table("tokens"), _TOKENS_LIMIT),
         artifacts=tuple(_parse_artifact(t) for t in table.tables("artifacts", _FILES_LIMIT)),
         golden=tuple(_parse_entry(t, _FILE_LIMIT) for t in table.tables("golden", _FILES_LIMIT)),
@@ -90,17 +102,38 @@ def parse_manifest(data: object, where: str) -> Manifest:
         performance=table.optional("performance"),
         provenance=table.optional("provenance"),
     )
-    _check_decoder(table.table("decoder"), manifest.encoder.vocab_size)
     _check_names(manifest, where)
     if table.text("sha256") != digest(table.data):
         raise InputError(f"{where}: its contents are not those of its 'sha256'; copy the whole bundle again")
     return manifest
 
 
-def _check_decoder(decoder: Table, vocab_size: int) -> None:
-    if decoder.text("type") != "greedy":
-        raise decoder.wrong("type", "'greedy'")
-    decoder.integer("blank_id", 0, vocab_size - 1)
+def parse_decoder(table: Table, vocab_size: int) -> dict[str, Any]:
+    """The decoder with every number in range. An unknown key could change the text, so it is refused."""
+    kind = table.text("type")
+    if kind not in (GREEDY, PREFIX_BEAM):
+        raise table.wrong("type", f"{GREEDY!r} or {PREFIX_BEAM!r}")
+    decoder: dict[str, Any] = {"type": kind}
+    decoder["blank_id"] = table.integer("blank_id", 0, vocab_size - 1)
+    if kind == PREFIX_BEAM:
+        decoder["beam_size"] = table.integer("beam_size", 2, 4096)
+        decoder["lm"] = _parse_language_model(table)
+        decoder["lm_level"] = table.text("lm_level")
+        if decoder["lm_level"] not in LM_LEVELS:
+            raise table.wrong("lm_level", f"one of {', '.join(LM_LEVELS)}")
+        decoder |= {key: table.number(key, low, high) for key, (low, high) in LM_WEIGHTS.items()}
+    unknown = sorted(set(table.data) - set(decoder))
+    if unknown:
+        raise InputError(
+            f"{table.where}: {unknown[0][:60]!r} is no key of {kind}; known: {', '.join(decoder)}"
+        )
+    return decoder
+
+
+def _parse_language_model(table: Table) -> dict[str, Any] | None:
+    if "lm" not in table.data:
+        raise table.wrong("lm", "the entry of a compiled language model, or null")
+    return None if table.data["lm"] is None else asdict(_parse_entry(table.table("lm"), _FILE_LIMIT))
 
 
 def _check_names(manifest: Manifest, where: str) -> None:
@@ -119,7 +152,7 @@ def _parse_spec(table: Table) -> StreamingSpec:
         right_context_frames=table.integer("right_context_frames", 0, 10_000),
         subsampling_factor=table.integer("subsampling_factor", 1, 64),
         num_features=table.integer("num_features", 1, 1024),
-        vocab_size=table.integer("vocab_size", 2, 200_000),
+        vocab_size=_vocab_size(table),
         padding_value=table.number("padding_value", -1e6, 1e6),
         state=tuple(_parse_state(t) for t in table.tables("state", _STATE_LIMIT)),
     )
@@ -130,6 +163,10 @@ def _parse_spec(table: Table) -> StreamingSpec:
     if sum(_elements(t) for t in spec.state) > _ELEMENTS_LIMIT:
         raise InputError(f"{table.where}: the state has more than {_ELEMENTS_LIMIT} elements")
     return spec
+
+
+def _vocab_size(encoder: Table) -> int:
+    return encoder.integer("vocab_size", 2, _VOCAB_LIMIT)
 
 
 def _parse_state(table: Table) -> TensorSpec:

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_speech import _core
+from edge_speech.bundle_manifest import LM_LEVELS
 from edge_speech.errors import InputError
 from edge_speech.hotwords import Hotword, as_hotwords
+from edge_speech.lm.lexicon import Lexicon
 from edge_speech.lm.model import NgramLm
 
 
@@ -22,6 +24,16 @@ class CtcToken:
     """
 
     token: str
+    start_row: int
+    end_row: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class CtcWord:
+    """A word and the rows [start_row, end_row) of its tokens; see edge_speech.recognizer.Word."""
+
+    text: str
     start_row: int
     end_row: int
     confidence: float
@@ -44,6 +56,7 @@ class CtcResult:
     tokens: tuple[CtcToken, ...]
     committed_text: str
     hotwords: tuple[CtcHotword, ...] = ()
+    words: tuple[CtcWord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,10 +81,13 @@ class CtcConfig:
     in a row when it is among its `tokens_per_row` best and not more than `token_threshold` below the best
     symbol. Hypotheses that differ more than `max_undecided_tokens` back are decided for the best one, so that
     memory stays bounded; anything nearer stays open for as long as it is in the beam. Texts with
-    `hotwords` rank higher by their boosts. With a language model, each complete word adds lm_weight * ln p +
-    word_bonus, and `unknown_score` when the model does not have it; tokens must mark word starts with "▁".
-    Nothing is scored within a word, so units much shorter than words let the search put off the end of a word
-    and with it the score: character units want no language model yet.
+    `hotwords` rank higher by their boosts.
+
+    With a language model each word adds lm_weight * ln p + word_bonus, and one that the model does not have
+    `unknown_score` besides (-math.inf: no such words). Of a word in progress, the most that it may become
+    counts, by the model's unigrams. `lm_level` "word" needs tokens that mark word starts with "▁", whatever
+    their length; "token" takes each token for a word of a model that was trained on lines of tokens. With a
+    `lexicon` there are no words but its own, with a language model or without.
     """
 
     beam_size: int = 8
@@ -81,6 +97,8 @@ class CtcConfig:
     max_undecided_tokens: int = 64
     hotwords: Sequence[str | Hotword] = ()
     lm: NgramLm | None = None
+    lm_level: str = "word"
+    lexicon: Lexicon | None = None
     lm_weight: float = 0.5
     word_bonus: float = 0.0
     unknown_score: float = -10.0
@@ -94,14 +112,16 @@ class _Decoder:
             raise InputError(f"blank_id is {blank_id}; allowed: 0 to {len(tokens) - 1}, one of the tokens")
         self._symbols = list(tokens)
         self._decoder = self._open(self._symbols, blank_id)
+        self._words = _core.WordGrouping(self._symbols)
 
     def _open(self, symbols: list[str], blank_id: int) -> _core.CtcDecoder:
         raise NotImplementedError
 
     def step(self, log_probs: npt.ArrayLike) -> None:
-        """Decode more rows, (T, V) natural-log probabilities; T may be 0.
+        """Decode more rows, (T, V) natural-log probabilities; T may be 0, -infinity is an impossible symbol.
 
-        Raises InputError on a wrong shape and on a row with NaN or +infinity; the rows before it are decoded.
+        Raises InputError on a wrong shape, after `finish`, and on a row that has NaN or +infinity or nothing
+        but -infinity: the rows before it are decoded, it and those after it do not count.
         """
         rows = np.ascontiguousarray(log_probs, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != len(self._symbols):
@@ -113,12 +133,13 @@ class _Decoder:
 
     def result(self) -> CtcResult:
         """Tokens and text so far."""
-        tokens = self._named(self._decoder.tokens())
+        found = self._decoder.tokens()
+        tokens, words = self._named(found), tuple(CtcWord(*word) for word in self._words.group(found))
         committed = join_pieces(t.token for t in tokens[: self._decoder.num_committed])
-        return CtcResult(join_pieces(t.token for t in tokens), tokens, committed)
+        return CtcResult(join_pieces(t.token for t in tokens), tokens, committed, words=words)
 
     def finish(self) -> CtcResult:
-        """No more rows until `reset`: the final result, all of it committed."""
+        """No more rows until `reset`: the final result, all of it committed. Calling it again is fine."""
         self._decoder.finish()
         return self.result()
 
@@ -148,7 +169,7 @@ class CtcPrefixBeam(_Decoder):
     """CTC prefix beam search: alignments of one text are summed (arXiv:1408.2873, algorithm 1).
 
     The result, to the last bit, does not depend on how the rows are cut into steps. Raises InputError on a
-    bad blank_id or config, and from `step` also on a row of nothing but -infinity and after `finish`.
+    bad blank_id or config.
     """
 
     def __init__(self, tokens: Sequence[str], config: CtcConfig | None = None, blank_id: int = 0) -> None:
@@ -219,15 +240,24 @@ def core_config(config: CtcConfig) -> _core.CtcPrefixBeamConfig:
 
 
 def core_lm(config: CtcConfig | None) -> _core.LmFusion:
-    """The language model's part for `_core`; without a model it has no part. Raises InputError."""
+    """What `_core` is told about words; nothing without a model and a lexicon. Raises InputError."""
     config = config or CtcConfig()
-    if config.lm is not None and not isinstance(config.lm, NgramLm):
-        raise InputError(f"lm is {config.lm!r}; allowed: a language model of NgramLm.load, or None")
+    lm, lexicon = config.lm, config.lexicon
+    if lm is not None and not isinstance(lm, NgramLm):
+        raise InputError(f"lm is {lm!r}; allowed: a language model of NgramLm.load, or None")
+    if lexicon is not None and not isinstance(lexicon, Lexicon):
+        raise InputError(f"lexicon is {lexicon!r}; allowed: a Lexicon of words, or None")
+    if config.lm_level not in LM_LEVELS:
+        raise InputError(f"lm_level is {config.lm_level!r}; allowed: {', '.join(map(repr, LM_LEVELS))}")
     weights = {name: getattr(config, name) for name in ("lm_weight", "word_bonus", "unknown_score")}
     for name, value in weights.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{name} is {value!r}; allowed: a number")
-    return _core.LmFusion(model=None if config.lm is None else config.lm.core, **weights)
+    of_tokens = config.lm_level == "token"
+    words = lexicon.core(lm) if lexicon else lm.lexicon if lm and not of_tokens else None
+    return _core.LmFusion(
+        model=None if lm is None else lm.core, lexicon=words, of_tokens=of_tokens, **weights
+    )
 
 
 def join_pieces(pieces: Iterable[str]) -> str:

@@ -36,12 +36,12 @@ class Scores:
 
 
 def evaluate(
-    recognizer: Recognizer, utterances: Sequence[Utterance], quiet: bool = False, beam_size: int = 1
+    recognizer: Recognizer, utterances: Sequence[Utterance], quiet: bool = False
 ) -> tuple[Scores, list[Decoded]]:
-    """Decode every utterance and score it against its text. Raises InputError."""
-    jiwer = _import_jiwer()
+    """Decode every utterance with the recognizer's decoder, score it against its text. Raises InputError."""
+    import_jiwer()
     decoded, audio_s, working_s = [], 0.0, 0.0
-    stream = recognizer.create_stream(beam_size=beam_size)
+    stream = recognizer.create_stream()
     for utterance in track(utterances, "eval", quiet):
         samples, sample_rate = read_audio(utterance.audio_path)
         start = time.perf_counter()
@@ -52,15 +52,22 @@ def evaluate(
         working_s += time.perf_counter() - start
         audio_s += stream.audio_s
         decoded.append(Decoded(str(utterance.audio_path), utterance.text, text))
-    truth, heard = [d.text for d in decoded], [d.hypothesis for d in decoded]
+    wer, cer, words = error_rates([d.text for d in decoded], [d.hypothesis for d in decoded])
+    return Scores(wer, cer, len(decoded), words, audio_s, working_s / audio_s), decoded
+
+
+def error_rates(truth: Sequence[str], heard: Sequence[str]) -> tuple[float, float, int]:
+    """WER and CER in percent, by jiwer, and the words of `truth`. Raises InputError when it has none."""
+    jiwer = import_jiwer()
     words = sum(len(text.split()) for text in truth)
     if not words:
         raise InputError("the manifest's texts hold no word, so there is no error rate; give texts")
-    wer, cer = jiwer.process_words(truth, heard).wer, jiwer.process_characters(truth, heard).cer
-    return Scores(100 * wer, 100 * cer, len(decoded), words, audio_s, working_s / audio_s), decoded
+    texts = list(truth), list(heard)
+    return 100 * jiwer.process_words(*texts).wer, 100 * jiwer.process_characters(*texts).cer, words
 
 
-def _import_jiwer() -> Any:
+def import_jiwer() -> Any:
+    """jiwer. Raises InputError where it is not installed: call it before long work."""
     try:
         import jiwer
     except ImportError:

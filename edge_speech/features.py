@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,32 @@ FloatArray = npt.NDArray[np.float32]
 SILENCE = -15.942385
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExtraFeatures:
+    """What any front end can append to its frames, of the spectrum that a frame's mel energies come from.
+
+    `extra_features` names them, in the order of the columns. "spectral_contrast": librosa's, in decibels,
+    over 0 to 200 Hz and `contrast_bands` octaves above, of which the last begins below the Nyquist frequency
+    and reaches to it. librosa also raises peaks and valleys to 80 dB below the loudest of the recording,
+    which a stream cannot know: that step is left out. "chroma": librosa's chroma_stft, the twelve pitch
+    classes from C, the largest of a frame 1; silence 0. A lies `chroma_tuning` semitones above 440 Hz:
+    estimating it would take the whole recording. Normalisation and differences over time are of these
+    features as of all others.
+    """
+
+    extra_features: tuple[str, ...] = ()
+    contrast_bands: int = 6
+    chroma_tuning: float = 0.0
+
+    @property
+    def num_extra_features(self) -> int:
+        """Values that a frame has more, before differences over time."""
+        sizes = {"spectral_contrast": self.contrast_bands + 1, "chroma": 12}
+        return sum(sizes.get(name, 0) for name in self.extra_features)
+
+
 @dataclass(frozen=True)
-class FbankConfig:
+class FbankConfig(ExtraFeatures):
     """Kaldi's filterbank options under their usual names; opening the front end checks the ranges.
 
     Samples in [-1, 1] are scaled to the int16 range first, so energies and `dither` are on Kaldi's scale.
@@ -43,11 +66,11 @@ class FbankConfig:
     @property
     def num_features(self) -> int:
         """F: values in a frame."""
-        return self.num_mel_bins
+        return self.num_mel_bins + self.num_extra_features
 
 
 @dataclass(frozen=True)
-class MfccConfig:
+class MfccConfig(ExtraFeatures):
     """Kaldi's MFCC: the options of fbank, then cepstra, normalisation and differences over time.
 
     With `use_energy` the first coefficient is the logarithm of the frame's energy, before pre-emphasis and
@@ -87,11 +110,11 @@ class MfccConfig:
     @property
     def num_features(self) -> int:
         """F: values in a frame."""
-        return self.num_ceps * (1 + self.delta_order)
+        return (self.num_ceps + self.num_extra_features) * (1 + self.delta_order)
 
 
 @dataclass(frozen=True)
-class LogMelConfig:
+class LogMelConfig(ExtraFeatures):
     """Log-mel energies with a Hann window and Slaney's mel filters; see `whisper`, `nemo` and `librosa`.
 
     Frames are centred on multiples of the shift; beyond the ends of the waveform lies its reflection or
@@ -125,7 +148,7 @@ class LogMelConfig:
     @property
     def num_features(self) -> int:
         """F: values in a frame."""
-        return self.num_mel_bins
+        return self.num_mel_bins + self.num_extra_features
 
     @staticmethod
     def whisper(num_mel_bins: int = 80) -> LogMelConfig:
@@ -180,7 +203,7 @@ def frontend_from_dict(data: dict[str, Any]) -> FrontendConfig:
     name = data.get("type") if isinstance(data, dict) else data
     if not isinstance(data, dict) or not isinstance(name, str) or name not in _TYPES:
         raise InputError(f"frontend type is {name!r}; allowed: {', '.join(map(repr, _TYPES))}")
-    fields = {field.name: type(field.default) for field in dataclasses.fields(_TYPES[name])}
+    fields = get_type_hints(_TYPES[name])
     unknown = sorted(set(data) - set(fields) - {"type"})
     if unknown:
         raise InputError(f"frontend has unknown keys {unknown}; allowed: {', '.join(fields)}")
@@ -349,9 +372,9 @@ def mono_float32(samples: npt.ArrayLike) -> FloatArray:
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
-    """`value` as `kind` (int as float, a list of numbers as tuple, nothing else). Raises InputError."""
-    if kind is tuple and isinstance(value, list | tuple):
-        return tuple(_typed(name, item, float) for item in value)
+    """`value` as `kind` (int as float, a list as tuple, nothing else). Raises InputError."""
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        return tuple(_typed(name, item, get_args(kind)[0]) for item in value)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

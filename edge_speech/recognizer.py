@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +15,14 @@ from edge_speech import _core, backends
 from edge_speech.audio import read_audio
 from edge_speech.bundle import Artifact, Bundle, read_bundle
 from edge_speech.ctc import CtcConfig, core_config, core_lm
+from edge_speech.decoder import bundle_decoder, changed
 from edge_speech.encoder import Encoder, FloatArray
+from edge_speech.endpoint import EndpointConfig, core_endpoint
 from edge_speech.errors import InputError
 from edge_speech.features import FrontendConfig, frontend_from_dict, native_config
 from edge_speech.hotwords import Hotword, as_hotwords
-
-
-@dataclass(frozen=True)
-class Token:
-    """A recognised token. Times are seconds of the caller's audio; the step is a subsampled frame.
-
-    `confidence` is the mean posterior of the token over its frames on the most probable alignment.
-    """
-
-    token: str
-    start_s: float
-    end_s: float
-    confidence: float
+from edge_speech.timed_log import Timed, TimedLog, Token, Word
+from edge_speech.vad import Vad, open_for_stream
 
 
 @dataclass(frozen=True)
@@ -45,31 +36,61 @@ class FoundHotword:
 
 @dataclass(frozen=True)
 class Result:
-    """What was heard since the last reset.
+    """What was heard in an utterance: since the last reset, or the last endpoint.
 
+    `start_s` to `end_s` is from the first token to the last; without any, where the utterance was.
     `committed_text` is the beginning of `text` that no later audio can change: what all hypotheses of a beam
     share, with greedy decoding all of it (a following piece may lengthen the last word). `is_final` is true
-    after `input_finished`.
+    after `input_finished` and of what `Stream.read_segments` gives. There `endpoint` is the rule that ended
+    it, see EndpointConfig, or "input_finished", and `endpoint_s` the time of the audio at which it held.
     """
 
     text: str
-    tokens: tuple[Token, ...]
+    tokens: Sequence[Token]
     committed_text: str
     is_final: bool
     hotwords: tuple[FoundHotword, ...] = ()
+    words: Sequence[Word] = ()
+    start_s: float = 0.0
+    end_s: float = 0.0
+    endpoint: str | None = None
+    endpoint_s: float | None = None
+
+
+@dataclass
+class _Settled:
+    """Of utterance number `utterance`, what cannot change any more, and where its first other word starts."""
+
+    utterance: int = 0
+    tokens: TimedLog[Token] = field(default_factory=lambda: TimedLog(Token))
+    words: TimedLog[Word] = field(default_factory=lambda: TimedLog(Word))
+    rest: tuple[int, int] = (0, 0)  # token, byte of its text
 
 
 class Stream:
-    """One utterance at a time. However the caller cuts the audio, log_probs and text have the same bits."""
+    """Audio in, text out: however the caller cuts the audio, the same log_probs, text and endpoints.
 
-    def __init__(self, recognizer: Recognizer, keep_log_probs: bool, config: CtcConfig | None) -> None:
+    Without endpoints there is one utterance, from one reset to the next. With an EndpointConfig they follow
+    one another, and no audio between them is lost: `read_segments` gives those that have ended, `result` is
+    the one that is being said.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        keep_log_probs: bool,
+        config: CtcConfig | None,
+        endpoint: EndpointConfig | None = None,
+        vad: Vad | None = None,
+    ) -> None:
         spec, encoder = recognizer.encoder.spec, recognizer.encoder
         features = np.zeros((spec.window_frames, spec.num_features), np.float32)
         log_probs = np.zeros((spec.output_frames, spec.vocab_size), np.float32)
         self._symbols = recognizer.tokens
-        self._settled: list[Token] = []  # tokens that cannot change any more
+        self._settled = _Settled()
         self._lock = threading.Lock()  # a screen may read results while a microphone feeds
-        self._keep_log_probs = keep_log_probs
+        self._keep_log_probs, self._has_endpoints = keep_log_probs, endpoint is not None
+        rate = recognizer.frontend.sample_rate
         try:
             self._stream = _core.Stream(
                 frontend=native_config(recognizer.frontend),
@@ -85,6 +106,8 @@ class Stream:
                 keep_log_probs=keep_log_probs,
                 beam=None if config is None else core_config(config),
                 lm=core_lm(config),
+                endpoint=core_endpoint(endpoint),
+                vad=None if vad is None else open_for_stream(vad, rate),
             )
         except ValueError as error:
             raise InputError(str(error)) from None
@@ -129,22 +152,61 @@ class Stream:
             raise InputError(str(error)) from None
 
     def reset(self) -> None:
-        """Ready for a new utterance; its time starts at zero."""
+        """Ready for other audio, whose time starts at zero; segments that were not read are gone."""
         with self._lock:
-            self._settled = []
+            self._settled = _Settled()
             self._stream.reset()
 
     @property
     def result(self) -> Result:
         """Text and tokens so far."""
         with self._lock:
-            known = len(self._settled)
-            text, committed, is_final, num_settled, found, acted = self._stream.result_from(known)
-            fresh = [Token(self._symbols[i], start_s, end_s, c) for i, start_s, end_s, c in found]
-            tokens = (*self._settled, *fresh)
-            self._settled += fresh[: num_settled - known]
-            hotwords = tuple(FoundHotword(h, tokens[a].start_s, tokens[b].end_s) for h, a, b in acted)
-            return Result(text, tokens, committed, is_final, hotwords)
+            known = self._settled
+            heard = self._stream.heard_from(known.utterance, len(known.tokens), *known.rest)
+            if heard.utterance != known.utterance:
+                known = self._settled = _Settled(heard.utterance)
+            settled = heard.num_settled - len(known.tokens)
+            for symbol, *numbers in heard.tokens[:settled]:
+                known.tokens.append(self._symbols[symbol], *numbers)
+            # A word is final when the next one starts in a token that is.
+            final = sum(token < heard.num_settled for *_, token, _ in heard.words[1:])
+            for text, *numbers, _, _ in heard.words[:final]:
+                known.words.append(text, *numbers)
+            known.rest = heard.words[final][-2:] if final else known.rest
+            return self._as_result(heard, known, settled, final)
+
+    def _as_result(self, heard: _core.Heard, known: _Settled, settled: int = 0, final: int = 0) -> Result:
+        """`known`, and what was heard but for the first `settled` tokens and `final` words, which it has."""
+        rest = [Token(self._symbols[symbol], *numbers) for symbol, *numbers in heard.tokens[settled:]]
+        tokens = Timed(known.tokens, rest)
+        return Result(
+            text=heard.text,
+            tokens=tokens,
+            committed_text=heard.committed_text,
+            is_final=heard.is_final,
+            hotwords=tuple(
+                FoundHotword(text, tokens[a].start_s, tokens[b].end_s) for text, a, b in heard.hotwords
+            ),
+            words=Timed(known.words, [Word(*word[:4]) for word in heard.words[final:]]),
+            start_s=heard.start_s,
+            end_s=heard.end_s,
+            endpoint=heard.endpoint or None,
+            endpoint_s=heard.endpoint_s if heard.endpoint else None,
+        )
+
+    @property
+    def endpoint(self) -> bool:
+        """Whether an utterance has ended that `read_segments` has not given yet."""
+        return bool(self._stream.endpoint)
+
+    def read_segments(self) -> tuple[Result, ...]:
+        """The utterances that have ended since the last call; after `input_finished` with the one it ended.
+
+        Times go on from one to the next. Raises InputError when the stream has no endpoints.
+        """
+        if not self._has_endpoints:
+            raise InputError("the stream has no endpoints; use create_stream(endpoint=EndpointConfig())")
+        return tuple(self._as_result(heard, _Settled()) for heard in self._stream.take_ended())
 
     @property
     def audio_s(self) -> float:
@@ -167,14 +229,21 @@ class Stream:
 class Recognizer:
     """An encoder, its front end and its tokens; shared by any number of streams.
 
-    `artifact` is the one that was loaded, None for an encoder that did not come from a bundle.
+    `decoder` is what a stream runs that is asked for no other: a search, or None, which is greedy; a bundle's
+    language model is mapped once and shared. `artifact` is the one that was loaded, None for an encoder that
+    did not come from a bundle.
     """
 
     def __init__(
-        self, encoder: Encoder, frontend: FrontendConfig, tokens: Sequence[str], blank_id: int = 0
+        self,
+        encoder: Encoder,
+        frontend: FrontendConfig,
+        tokens: Sequence[str],
+        blank_id: int = 0,
+        decoder: CtcConfig | None = None,
     ) -> None:
         self.encoder, self.frontend = encoder, frontend
-        self.tokens, self.blank_id = tuple(tokens), blank_id
+        self.tokens, self.blank_id, self.decoder = tuple(tokens), blank_id, decoder
         self.artifact: Artifact | None = None
 
     @classmethod
@@ -195,7 +264,8 @@ class Recognizer:
         frontend = frontend_from_dict(manifest.frontend)
         path = bundle.verified_path(artifact)
         encoder = backends.load_encoder(artifact.backend, path, manifest.encoder, num_threads)
-        recognizer = cls(encoder, frontend, bundle.tokens, manifest.decoder["blank_id"])
+        blank_id, decoder = manifest.decoder["blank_id"], bundle_decoder(bundle)
+        recognizer = cls(encoder, frontend, bundle.tokens, blank_id, decoder)
         recognizer.artifact = artifact
         return recognizer
 
@@ -206,26 +276,27 @@ class Recognizer:
         keep_log_probs: bool = False,
         beam_size: int | None = None,
         config: CtcConfig | None = None,
+        *,
+        endpoint: EndpointConfig | None = None,
+        vad: Vad | None = None,
     ) -> Stream:
-        """A new stream. A `beam_size` of 1 decodes greedily, more by prefix beam search; the default is 1,
-        and 8 with hotwords, which need a search. Everything else about the search, a language model too, is
-        in a `config`, which takes the place of both. `keep_log_probs` makes `Stream.log_probs` work, at the
-        cost of growing memory.
+        """A new stream with the recognizer's `decoder`: what the bundle says, its language model too. A
+        `beam_size` of 1 decodes greedily instead, more is a prefix beam search of this size; hotwords need
+        one (8 where the bundle has none) and join it. A `config` takes the place of all of these.
+        `keep_log_probs` makes `Stream.log_probs` work, at the cost of growing memory. With `endpoint` the
+        stream ends utterances, see Stream; a `vad` of its own, which takes the front end's sample rate, makes
+        that wait for the end of what it hears as speech.
 
         Raises InputError on options that do not fit together or that this version cannot honour.
         """
         if config is not None and (hotwords or beam_size is not None):
             raise InputError("config is given beside hotwords or beam_size; put these into the CtcConfig")
-        if hotwords and beam_size == 1:
-            raise InputError("beam_size is 1 with hotwords; allowed: 2 or more, for example 8")
         if latency_budget_ms is not None:
             raise InputError("latency_budget_ms is not supported by this version; leave it out")
-        if config is not None:
-            return Stream(self, keep_log_probs, config)
-        if beam_size == 1 or (beam_size is None and not hotwords):
-            return Stream(self, keep_log_probs, None)
-        size = CtcConfig.beam_size if beam_size is None else beam_size
-        return Stream(self, keep_log_probs, CtcConfig(size, hotwords=hotwords or ()))
+        if vad is not None and endpoint is None:
+            raise InputError("vad is given without endpoint; add endpoint=EndpointConfig()")
+        chosen = changed(self.decoder, beam_size, hotwords) if config is None else config
+        return Stream(self, keep_log_probs, chosen, endpoint, vad)
 
     def transcribe(self, path: Path | str) -> Result:
         """Text of an audio file: a stream with one chunk. Raises InputError."""

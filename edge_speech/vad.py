@@ -1,8 +1,9 @@
-"""Where there is speech, by loudness alone (C++ underneath)."""
+"""Where there is speech: what a detector is, and one by loudness alone (C++ underneath)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,29 @@ import numpy.typing as npt
 from edge_speech import _core
 from edge_speech.errors import InputError
 from edge_speech.features import input_errors, mono_float32
+from edge_speech.onnx_vad import OnnxVad
+
+__all__ = ["EnergyVad", "OnnxVad", "Vad", "VadConfig", "open_for_stream"]
+
+
+class Vad(Protocol):
+    """A voice activity detector: one decision for each whole frame, the same however the waveform is cut.
+
+    A frame is the samples of `frame_ms`, rounded down.
+    """
+
+    @property
+    def frame_ms(self) -> float:
+        """What one decision is about."""
+
+    def accept_waveform(self, samples: npt.NDArray[np.float32], sample_rate: int) -> None:
+        """Add samples (N,) in [-1, 1], mono. Raises InputError on a rate that it does not take."""
+
+    def read(self) -> npt.NDArray[np.bool_]:
+        """Whether there is speech in each whole frame since the last read: (T,)."""
+
+    def reset(self) -> None:
+        """Forget the waveform."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +66,11 @@ class EnergyVad:
         with input_errors(f"{self.config}"):
             self._vad = _core.EnergyVad(**asdict(self.config))
 
+    @property
+    def frame_ms(self) -> float:
+        """What one decision is about, but for a rest of a sample."""
+        return self.config.frame_ms
+
     def accept_waveform(self, samples: npt.ArrayLike, sample_rate: int) -> None:
         """Add `samples` (N,), float in [-1, 1] or int16, mono.
 
@@ -56,8 +85,20 @@ class EnergyVad:
 
     def read(self) -> npt.NDArray[np.bool_]:
         """Whether there is speech in each whole frame since the last read: (T,)."""
-        return np.array(self._vad.take(), dtype=np.bool_)
+        return np.array(self._vad.read(), dtype=np.bool_)
 
     def reset(self) -> None:
         """Forget the waveform and its noise level."""
         self._vad.reset()
+
+
+def open_for_stream(vad: Vad, sample_rate: int) -> Vad:
+    """`vad`, reset. Raises InputError when it is none or does not take `sample_rate`."""
+    missing = [n for n in ("frame_ms", "accept_waveform", "read", "reset") if not hasattr(vad, n)]
+    if missing:
+        raise InputError(f"vad is {vad!r} without {', '.join(missing)}; see edge_speech.vad.Vad")
+    if not isinstance(vad.frame_ms, int | float) or not 1 <= vad.frame_ms <= 1000:
+        raise InputError(f"the vad's frame_ms is {vad.frame_ms!r}; allowed: 1 to 1000")
+    vad.reset()
+    vad.accept_waveform(np.zeros(0, np.float32), sample_rate)
+    return vad

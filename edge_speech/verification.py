@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +13,14 @@ from edge_speech.bench import read_golden
 from edge_speech.bundle import (
     GOLDEN_FEATURES,
     GOLDEN_LOG_PROBS,
+    GOLDEN_TEXT,
     GOLDEN_WAVEFORM,
     Artifact,
     Bundle,
     verify_bundle,
 )
+from edge_speech.ctc import CtcConfig
+from edge_speech.decoder import bundle_decoder, describe, in_words, open_decoder, text_of
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech.features import FrontendConfig, OnlineFrontend, frontend_from_dict
@@ -43,15 +47,20 @@ class ArtifactCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """A bundle that passed. `features_difference` is None when it has no golden vectors."""
+    """A bundle that passed. `features_difference` and `text` are None when it has no golden vectors.
+
+    `text` is the golden one, which the bundle's `decoder` gave again.
+    """
 
     files: int
     features_difference: float | None
     artifacts: tuple[ArtifactCheck, ...]
+    decoder: dict[str, Any]
+    text: str | None
 
 
 def verify(path: Path | str) -> Verification:
-    """Check all files, the front end and every artifact that runs here.
+    """Check all files, the front end, the decoder and every artifact that runs here.
 
     Raises InputError on a damaged bundle, CheckFailed when a stage does not give the golden result.
     """
@@ -62,8 +71,10 @@ def verify(path: Path | str) -> Verification:
     difference = None
     if waveform is not None and features is not None:
         difference = _check_features(waveform, features, frontend_from_dict(bundle.manifest.frontend))
+    decoder = bundle_decoder(bundle)
+    text = None if log_probs is None else _check_text(bundle, decoder, log_probs)
     checks = tuple(_check_artifact(bundle, a, waveform, log_probs) for a in bundle.manifest.artifacts)
-    return Verification(len(bundle.manifest.files), difference, checks)
+    return Verification(len(bundle.manifest.files), difference, checks, describe(decoder), text)
 
 
 def _check_features(waveform: FloatArray, features: FloatArray, config: FrontendConfig) -> float:
@@ -79,6 +90,22 @@ def _check_features(waveform: FloatArray, features: FloatArray, config: Frontend
     return difference
 
 
+def _check_text(bundle: Bundle, config: CtcConfig | None, log_probs: FloatArray) -> str | None:
+    """The golden text, from the golden log_probs by the bundle's decoder."""
+    entry = next((e for e in bundle.manifest.golden if e.path == GOLDEN_TEXT), None)
+    if entry is None:
+        return None
+    golden = bundle.verified_path(entry).read_text(encoding="utf-8", errors="replace")
+    decoder = open_decoder(bundle.tokens, config, bundle.manifest.decoder["blank_id"])
+    text = text_of(decoder, log_probs)
+    if text != golden:
+        raise CheckFailed(
+            f"by {in_words(describe(config))} the golden log_probs give {text[:60]!r}, but the golden text "
+            f"is {golden[:60]!r}; this install's decoder is not the one the bundle was made with"
+        )
+    return text
+
+
 def _check_artifact(
     bundle: Bundle, artifact: Artifact, waveform: FloatArray | None, log_probs: FloatArray | None
 ) -> ArtifactCheck:
@@ -87,7 +114,7 @@ def _check_artifact(
     if not runs or waveform is None or log_probs is None:
         return ArtifactCheck(*names, None, None)
     recognizer = Recognizer.from_artifact(bundle, artifact)
-    stream = recognizer.create_stream(keep_log_probs=True)
+    stream = recognizer.create_stream(keep_log_probs=True, beam_size=1)
     stream.accept_waveform(waveform, recognizer.frontend.sample_rate)
     stream.input_finished()
     rows = stream.log_probs()

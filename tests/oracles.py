@@ -33,7 +33,7 @@ def torchaudio_fbank(samples: FloatArray, config: FbankConfig) -> FloatArray:
 
 
 def _torchaudio_fbank(samples: FloatArray, config: FbankConfig) -> FloatArray:
-    frames = _torchaudio_kaldi().fbank(
+    frames = torchaudio_kaldi().fbank(
         torch.from_numpy(samples)[None] * 32768,
         sample_frequency=config.sample_rate,
         num_mel_bins=config.num_mel_bins,
@@ -53,7 +53,7 @@ def _torchaudio_fbank(samples: FloatArray, config: FbankConfig) -> FloatArray:
 def torchaudio_mfcc(samples: FloatArray, config: MfccConfig) -> FloatArray:
     """torchaudio.compliance.kaldi.mfcc of a whole waveform, in the precision of `samples`: (T, num_ceps)."""
     with precision_of(samples):
-        frames = _torchaudio_kaldi().mfcc(
+        frames = torchaudio_kaldi().mfcc(
             torch.from_numpy(samples)[None] * 32768,
             sample_frequency=config.sample_rate,
             num_mel_bins=config.num_mel_bins,
@@ -76,7 +76,7 @@ def torchaudio_mfcc(samples: FloatArray, config: MfccConfig) -> FloatArray:
 
 def torchaudio_functional() -> Any:
     """torchaudio.functional, whose Python part is all that is needed."""
-    _torchaudio_kaldi()
+    torchaudio_kaldi()
     return importlib.import_module("torchaudio.functional")
 
 
@@ -146,7 +146,7 @@ def knf_fbank(samples: FloatArray, config: FbankConfig) -> FloatArray:
     return np.array(rows, dtype=np.float32).reshape(-1, config.num_mel_bins)
 
 
-def _torchaudio_kaldi() -> Any:
+def torchaudio_kaldi() -> Any:
     """torchaudio's Kaldi module; its Python works even where its extension, built for CUDA, does not."""
     try:
         return importlib.import_module("torchaudio.compliance.kaldi")

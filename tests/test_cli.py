@@ -43,7 +43,7 @@ def test_transcribe_json(work: Path) -> None:
     document = json.loads(done(work, "transcribe", "bundle", "a.wav", "b.wav", "--json", "--quiet"))
     expected = Recognizer.load(work / "bundle").transcribe(work / "a.wav")
     assert [entry["audio_filepath"] for entry in document] == ["a.wav", "b.wav"]
-    assert list(document[0]) == ["audio_filepath", "text", "tokens", "audio_s", "rtf"]
+    assert list(document[0]) == ["audio_filepath", "text", "tokens", "words", "audio_s", "rtf"]
     assert document[0]["text"] == expected.text
     assert list(document[0]["tokens"][0]) == ["token", "start_s", "end_s", "confidence"]
     assert document[0]["tokens"][0]["token"] in TOKENS
@@ -97,8 +97,9 @@ def test_packed_bundle_is_a_bundle(work: Path) -> None:
 
 def test_eval(work: Path) -> None:
     document = json.loads(done(work, "eval", "bundle", "m.jsonl", "--json"))
-    keys = ["wer", "cer", "utterances", "words", "audio_s", "rtf", "backend", "precision"]
+    keys = ["wer", "cer", "utterances", "words", "audio_s", "rtf", "backend", "precision", "decoder"]
     assert list(document) == keys
+    assert document["decoder"] == {"type": "greedy"}
     assert (document["utterances"], document["words"], document["audio_s"]) == (2, 4, 3.125)
     assert document["wer"] == pytest.approx(by_edit_distance(work), abs=1e-3)
     assert json.loads(done(work, "eval", "bundle", "m.jsonl", "--json", "--limit", "1"))["utterances"] == 1

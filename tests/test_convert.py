@@ -11,8 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from torch.jit.mobile import _load_for_lite_interpreter
 
+from edge_speech.backends.torchscript_mobile import load_module
 from edge_speech.encoder import FloatArray, StreamingSpec
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech_tools.contract import check_contract
@@ -83,7 +83,7 @@ def test_artifact_streams_like_the_model(
     loaded = (
         onnx_step(result.path)
         if result.path.suffix == ".onnx"
-        else torch_step(_load_for_lite_interpreter(str(result.path)))
+        else torch_step(load_module(result.path))
     )
     got = stream(loaded, features, model.spec)
     want = stream(torch_step(model), features, model.spec)

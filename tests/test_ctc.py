@@ -71,7 +71,7 @@ def test_wrong_shapes_and_blank() -> None:
 
 @pytest.mark.parametrize(
     ("pieces", "text"),
-    [([], ""), (["▁"], ""), (["▁one", "▁", "▁two"], "one  two"), (["你", "好"], "你好"), (["▁a▁b"], "a b")],
+    [([], ""), (["▁"], ""), (["▁one", "▁", "▁two"], "one two"), (["你", "好"], "你好"), (["▁a▁b"], "a b")],
 )
 def test_join_pieces(pieces: list[str], text: str) -> None:
     assert join_pieces(pieces) == text

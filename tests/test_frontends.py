@@ -39,6 +39,11 @@ CONFIGS: list[FrontendConfig] = [
     LogMelConfig.librosa(16000, 40, 512),
     LogMelConfig(padding="zero", keep_last_frame=True, **SLIDING),
     LogMelConfig(keep_last_frame=True, frame_length_ms=20.0625, frame_shift_ms=3.0, preemphasis=0.5),
+    FbankConfig(extra_features=("spectral_contrast", "chroma")),
+    MfccConfig(extra_features=("chroma", "spectral_contrast"), delta_order=2, **SLIDING),
+    LogMelConfig(
+        extra_features=("spectral_contrast",), normalization="fixed", feature_mean=(1.0,), feature_std=(2.0,)
+    ),
 ]
 
 
@@ -266,6 +271,8 @@ def test_bad_configurations_are_refused(kind: str, name: str, value: Any) -> Non
         {"feature_mean": [0.0, 1.0], "feature_std": [1.0]},
         {"feature_mean": [0.0], "feature_std": [0.0]},
         {"feature_mean": [float("nan")], "feature_std": [1.0]},
+        {"feature_mean": [0.0], "feature_std": [1e-164]},
+        {"feature_mean": [1e300], "feature_std": [1.0]},
         {"feature_mean": [0.0]},
     ],
 )
@@ -277,6 +284,7 @@ def test_wrong_statistics_are_refused(wrong: dict[str, Any]) -> None:
 STREAMED: list[FrontendConfig] = [
     MfccConfig(num_ceps=SPEC.num_features // 2, delta_order=1, **SLIDING),
     replace(LogMelConfig.nemo(SPEC.num_features), preemphasis=0.9),
+    FbankConfig(num_mel_bins=SPEC.num_features - 12, extra_features=("chroma",)),
 ]
 
 

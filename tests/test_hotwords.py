@@ -82,8 +82,9 @@ def textbook_with_bonus(
             for symbol in range(1, len(row)):
                 again = bool(prefix) and prefix[-1] == symbol
                 add((*prefix, symbol), -np.inf, (blank if again else total) + row[symbol])
-        ranked = sorted(grown, key=lambda p: -np.logaddexp(*grown[p]) - bonus(p))
-        beam = {p: grown[p] for p in ranked[:beam_size] if np.logaddexp(*grown[p]) > -np.inf}
+        scores = {p: np.logaddexp(*masses) + bonus(p) for p, masses in grown.items()}
+        ranked = sorted(grown, key=lambda p: -scores[p])
+        beam = {p: grown[p] for p in ranked[:beam_size] if scores[p] > -np.inf}
     return {p: float(np.logaddexp(*masses)) + bonus(p) for p, masses in beam.items()}
 
 

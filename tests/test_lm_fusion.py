@@ -13,6 +13,7 @@ from edge_speech import _core
 from edge_speech.ctc import CtcConfig, CtcPrefixBeam
 from edge_speech.errors import InputError
 from edge_speech.features import frontend_from_dict
+from edge_speech.lm.lexicon import Lexicon
 from edge_speech.lm.model import NgramLm
 from edge_speech.recognizer import Recognizer
 from test_hotwords import BOOSTS, HOTWORDS, OPEN, SAID, bonus_so_far, spelled, textbook_with_bonus
@@ -42,7 +43,11 @@ ngram 2=5
 \\end\\
 """
 LM = NgramLm(_core.NgramModel.from_arpa(ARPA.encode()))
+LN10 = math.log(10)
 WEIGHTS = {"lm_weight": 0.8, "word_bonus": 0.6, "unknown_score": -2.5}
+
+
+LEXICON = Lexicon(["ab", "c", "d"])  # the model does not have d
 
 
 def word_scores(words: list[str]) -> list[float]:
@@ -52,30 +57,45 @@ def word_scores(words: list[str]) -> list[float]:
     return [p + e for p, e in zip(log_probs, [*extra, 0.0], strict=True)]
 
 
-def lm_so_far(sequence: tuple[int, ...]) -> float:
-    """All but the last word are complete, and it too when the text ends with a space."""
-    text = spelled(sequence)
-    words = text.split()
-    complete = words[:-1] if words and not text.endswith(" ") else words
-    return sum(word_scores(complete)[:-1])
+def lm_in_the_end(sequence: tuple[int, ...], lexicon: Lexicon | None = None) -> float:
+    words = spelled(sequence).split()
+    return -math.inf if lexicon and not {*words} <= {*lexicon.words} else sum(word_scores(words))
 
 
-def lm_in_the_end(sequence: tuple[int, ...]) -> float:
-    return sum(word_scores(spelled(sequence).split()))
+def lm_so_far(sequence: tuple[int, ...], lexicon: Lexicon | None = None) -> float:
+    """The words but the last one, and the best that it may become by the unigrams."""
+    *done, last = spelled(sequence).split(" ")
+    words = [word for word in done if word]
+    if lexicon and not {*words} <= {*lexicon.words}:
+        return -math.inf
+    begun = worth_at_most(last, lexicon) if done or last else 0.0
+    return sum(word_scores(words)[:-1]) + begun
 
 
-@settings(max_examples=60, deadline=None)
+def worth_at_most(beginning: str, lexicon: Lexicon | None) -> float:
+    unigrams = {"a": -0.6, "ab": -0.9, "c": -0.8}
+    known = [w for w in (lexicon.words if lexicon else unigrams) if w.startswith(beginning)]
+    if lexicon and not known:
+        return -math.inf
+    best = max((unigrams[w] * LN10 for w in known if w in unigrams), default=-math.inf)
+    unknown = WEIGHTS["lm_weight"] * -1.5 * LN10 + WEIGHTS["unknown_score"]
+    return max(WEIGHTS["lm_weight"] * best, unknown) + WEIGHTS["word_bonus"]
+
+
+@settings(max_examples=120, deadline=None)
 @given(st.integers(0, 50), st.integers(1, 10), SEED, st.booleans(), st.booleans())
 def test_the_search_ranks_with_the_model(
-    rows: int, beam_size: int, seed: int, peaky: bool, with_hotwords: bool
+    rows: int, beam_size: int, seed: int, with_hotwords: bool, closed: bool
 ) -> None:
-    log_probs = (peaky_rows if peaky else random_rows)(rows, len(TOKENS), seed)
+    lexicon = LEXICON if closed else None
+    log_probs = (peaky_rows if seed % 2 else random_rows)(rows, len(TOKENS), seed)
     hotwords = HOTWORDS if with_hotwords else ()
-    decoder = CtcPrefixBeam(TOKENS, CtcConfig(beam_size, **OPEN, hotwords=hotwords, lm=LM, **WEIGHTS))
+    config = CtcConfig(beam_size, **OPEN, hotwords=hotwords, lm=LM, lexicon=lexicon, **WEIGHTS)
+    decoder = CtcPrefixBeam(TOKENS, config)
     decoder.step(log_probs)
 
     def bonus(sequence: tuple[int, ...]) -> float:
-        return lm_so_far(sequence) + (bonus_so_far(sequence) if with_hotwords else 0.0)
+        return lm_so_far(sequence, lexicon) + (bonus_so_far(sequence) if with_hotwords else 0.0)
 
     expected = textbook_with_bonus(log_probs, beam_size, bonus)
     found = {ids(h): h.score for h in decoder.n_best()}
@@ -84,7 +104,7 @@ def test_the_search_ranks_with_the_model(
     decoder.finish()
     for h in decoder.n_best():
         boosts = sum(BOOSTS.get(w, 0.0) for w in spelled(ids(h)).split(" ")[1:]) if with_hotwords else 0.0
-        assert h.score == pytest.approx(h.log_prob + lm_in_the_end(ids(h)) + boosts, abs=1e-4)
+        assert h.score == pytest.approx(h.log_prob + lm_in_the_end(ids(h), lexicon) + boosts, abs=1e-4)
 
 
 @settings(max_examples=40, deadline=None)

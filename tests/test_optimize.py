@@ -26,7 +26,7 @@ from edge_speech.training.checkpoint import LoadedModel, load_model, save_model
 from edge_speech.training.models import conformer
 from edge_speech_tools import pipeline, reference
 from edge_speech_tools.convert import onnx as streaming_onnx
-from edge_speech_tools.evaluation import PYTORCH
+from edge_speech_tools.evaluation import PYTORCH, Quality
 from edge_speech_tools.passes import PassResult, Source
 from edge_speech_tools.plan import OptimizeConfig
 from edge_speech_tools.quality import Score
@@ -133,7 +133,7 @@ def test_report_has_its_keys_and_measured_figures(linux: tuple[Path, dict[str, A
     output, report = linux
     assert json.loads((output / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     assert set(report) == {
-        "model", "target", "plan", "artifacts", "quality", "performance", "decision", "provenance",
+        "model", "target", "plan", "decoder", "artifacts", "quality", "performance", "decision", "provenance",
     }  # fmt: skip
     by_precision = {a["precision"]: a for a in report["artifacts"]}
     assert set(by_precision) == {"fp32", "int8-dynamic", "int8-static"}
@@ -230,9 +230,10 @@ def test_parity_gate(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_accuracy_gate(model: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_error_more(line: Any, encoders: Any, recordings: Any, progress: Any) -> dict[str, Score]:
+    def one_error_more(line: Any, encoders: Any, recordings: Any, progress: Any) -> dict[str, Quality]:
         words = np.full(5, 5)
-        return {key: Score(np.array([int(key != PYTORCH), 0, 0, 0, 0]), words) for key in encoders}
+        scores = {key: Score(np.array([int(key != PYTORCH), 0, 0, 0, 0]), words) for key in encoders}
+        return {key: Quality(score, score) for key, score in scores.items()}
 
     monkeypatch.setattr(pipeline, "measure_quality", one_error_more)
     config = config_of(model, tmp_path / "bundle", "linux-x86_64", eval_manifest=digits / "clips.jsonl")
@@ -311,6 +312,7 @@ def test_dry_run_prints_the_plan_and_reads_no_model(
 ) -> None:
     given = {"model": "missing.pt", "target": "linux-x86_64", "output": str(tmp_path / "bundle")}
     left = {"eval": None, "calibration": None, "backends": None, "precision": "auto", "accuracy_budget": 0.5}
+    left |= {"beam_size": None, "lm": None, "lm_weight": None, "word_bonus": None}
     switches = {"force": False, "quiet": False, "json": False, "dry_run": True}
     result = pipeline.run_command(argparse.Namespace(**given, **left, **switches))
     assert "parity" in capsys.readouterr().out

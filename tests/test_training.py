@@ -63,6 +63,12 @@ def test_training_lowers_the_loss(recipe: Recipe, tmp_path: Path) -> None:
     [
         {"type": "mfcc", "sample_rate": 8000, "delta_order": 2},
         {"type": "log_mel", "sample_rate": 8000, "num_mel_bins": 40, "fft_size": 256, "log": "natural"},
+        {
+            "type": "fbank",
+            "sample_rate": 8000,
+            "extra_features": ["spectral_contrast", "chroma"],
+            "contrast_bands": 5,
+        },
     ],
     ids=lambda frontend: frontend["type"],
 )
@@ -73,6 +79,21 @@ def test_every_front_end_trains_and_is_in_the_checkpoint(
     assert frontend.items() <= loaded.frontend.items()
     assert loaded.model.spec.num_features == frontend_from_dict(loaded.frontend).num_features
     assert np.isfinite(plot.read_log(tmp_path / "log.jsonl")[-1]["loss"])
+
+
+def test_a_channels_tilt_is_of_the_mel_bins_alone(recipe: Recipe) -> None:
+    frontend = FbankConfig(sample_rate=8000, num_mel_bins=23, extra_features=("chroma",))
+    tokens = Tokens.build("words", [], DIGITS)
+    flat, tilted = (
+        TrainingSet(
+            replace(recipe, augment=Augment(tilt_db=tilt_db, time_masks=0, frequency_masks=0)),
+            tokens,
+            frontend,
+        ).example(np.random.default_rng(0), 0.5)[0]
+        for tilt_db in (0.0, 20.0)
+    )
+    assert np.array_equal(flat[:, 23:], tilted[:, 23:])
+    assert np.abs(flat[:, :23] - tilted[:, :23]).max() > 0.1
 
 
 def test_interrupted_run_resumes_to_the_same_weights(

@@ -12,6 +12,7 @@ namespace edge_speech {
 void bind_features(nanobind::module_& m);
 void bind_decoder(nanobind::module_& m);
 void bind_ngram(nanobind::module_& m);
+void bind_words(nanobind::module_& m);
 void bind_recognizer(nanobind::module_& m);
 
 // ValueError for a caller's mistake, RuntimeError for everything else.

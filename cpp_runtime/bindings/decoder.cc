@@ -81,15 +81,27 @@ void bind_decoder(nb::module_& m) {
           },
           nb::kw_only(), nb::arg("beam_size"), nb::arg("beam_threshold"), nb::arg("tokens_per_row"),
           nb::arg("token_threshold"), nb::arg("max_undecided_tokens"));
+  nb::class_<Lexicon>(m, "Lexicon")
+      .def_static("of", &Lexicon::of)
+      .def_static(
+          "only",
+          [](const std::vector<std::string>& words, const LanguageModel* model) {
+            Result<std::shared_ptr<const Lexicon>> lexicon = Lexicon::only(words, model);
+            if (!lexicon.ok()) raise_if_error(lexicon.status());
+            return lexicon.value();
+          },
+          nb::arg("words"), nb::arg("model").none());
   nb::class_<LmFusion>(m, "LmFusion")
       .def(
           "__init__",
-          [](LmFusion* self, std::shared_ptr<LanguageModel> model, double lm_weight, double word_bonus,
-             double unknown_score) {
-            new (self) LmFusion{std::move(model), lm_weight, word_bonus, unknown_score};
+          [](LmFusion* self, std::shared_ptr<LanguageModel> model, std::shared_ptr<Lexicon> lexicon,
+             bool of_tokens, double lm_weight, double word_bonus, double unknown_score) {
+            const LmLevel level = of_tokens ? LmLevel::kToken : LmLevel::kWord;
+            new (self)
+                LmFusion{std::move(model), std::move(lexicon), level, lm_weight, word_bonus, unknown_score};
           },
-          nb::kw_only(), nb::arg("model").none(), nb::arg("lm_weight"), nb::arg("word_bonus"),
-          nb::arg("unknown_score"));
+          nb::kw_only(), nb::arg("model").none(), nb::arg("lexicon").none(), nb::arg("of_tokens"),
+          nb::arg("lm_weight"), nb::arg("word_bonus"), nb::arg("unknown_score"));
   nb::class_<CtcPrefixBeam, CtcDecoder>(m, "CtcPrefixBeam")
       .def_static("create",
                   [](std::vector<std::string> tokens, size_t blank_id, const CtcPrefixBeamConfig& config,

@@ -84,10 +84,17 @@ void bind_normalization(Class& config_class) {
       .def_rw("sliding_variance", &Config::sliding_variance);
 }
 
+template <typename Config, typename Class>
+void bind_extra_features(Class& config_class) {
+  config_class.def_rw("extra_features", &Config::extra_features)
+      .def_rw("contrast_bands", &Config::contrast_bands)
+      .def_rw("chroma_tuning", &Config::chroma_tuning);
+}
+
 // Every field is an attribute; edge_speech/features.py sets them by name.
 void bind_configs(nb::module_& m) {
-  nb::class_<FbankConfig>(m, "FbankConfig")
-      .def(nb::init<>())
+  nb::class_<FbankConfig> fbank(m, "FbankConfig");
+  fbank.def(nb::init<>())
       .def_rw("sample_rate", &FbankConfig::sample_rate)
       .def_rw("num_mel_bins", &FbankConfig::num_mel_bins)
       .def_rw("frame_length_ms", &FbankConfig::frame_length_ms)
@@ -99,6 +106,7 @@ void bind_configs(nb::module_& m) {
       .def_rw("high_freq_hz", &FbankConfig::high_freq_hz)
       .def_rw("snip_edges", &FbankConfig::snip_edges)
       .def_rw("dither", &FbankConfig::dither);
+  bind_extra_features<FbankConfig>(fbank);
   nb::class_<MfccConfig, FbankConfig> mfcc(m, "MfccConfig");
   mfcc.def(nb::init<>())
       .def_rw("num_ceps", &MfccConfig::num_ceps)
@@ -126,6 +134,7 @@ void bind_configs(nb::module_& m) {
       .def_rw("log_floor", &LogMelConfig::log_floor)
       .def_rw("log_guard", &LogMelConfig::log_guard);
   bind_normalization<LogMelConfig>(log_mel);
+  bind_extra_features<LogMelConfig>(log_mel);
 }
 
 }  // namespace
@@ -154,8 +163,13 @@ void bind_features(nb::module_& m) {
            [](EnergyVad& self, Samples samples) {
              raise_if_error(self.accept_waveform(samples.data(), samples.size()));
            })
-      .def("take", &EnergyVad::take)
-      .def("reset", &EnergyVad::reset);
+      .def("read",
+           [](EnergyVad& self) {
+             std::vector<uint8_t> decisions;
+             raise_if_error(self.read(&decisions));
+             return std::vector<bool>(decisions.begin(), decisions.end());
+           })
+      .def("reset", [](EnergyVad& self) { raise_if_error(self.reset()); });
   nb::class_<Resampler>(m, "Resampler")
       .def("__init__", &init_resampler, nb::arg("in_hz"), nb::arg("out_hz"))
       .def("process", &process)

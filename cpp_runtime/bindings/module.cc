@@ -6,5 +6,6 @@ NB_MODULE(_core, m) {
   edge_speech::bind_features(m);
   edge_speech::bind_ngram(m);
   edge_speech::bind_decoder(m);
+  edge_speech::bind_words(m);
   edge_speech::bind_recognizer(m);
 }

@@ -84,6 +84,13 @@ void bind_ngram(nb::module_& m) {
              const std::optional<uint32_t> id = self.find(word);
              return id && *id != self.unknown();
            })
+      .def("words",
+           [](const NgramModel& self) {
+             nb::list words;
+             for (uint32_t word = 0; word < self.num_words(); ++word)
+               words.append(nb::bytes(self.text(word).data(), self.text(word).size()));
+             return words;
+           })
       .def_prop_ro("counts", &counts)
       .def(
           "image",

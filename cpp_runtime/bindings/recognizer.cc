@@ -1,5 +1,5 @@
 // Python: the stream. A Python engine plugs in as an object with step() and reset()
-// over two numpy buffers.
+// over two numpy buffers, a VAD as one with the methods of edge_speech.vad.Vad.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -16,6 +16,8 @@
 #include <utility>
 
 #include "bindings/bindings.h"
+#include "bindings/python_vad.h"
+#include "features/config_checks.h"
 #include "recognizer/stream.h"
 
 namespace edge_speech {
@@ -33,17 +35,19 @@ struct StreamError : std::runtime_error {
 
 using PyToken = std::tuple<int, double, double, float>;
 using PyHotword = std::tuple<std::string, size_t, size_t>;
+using PyWord = std::tuple<std::string, double, double, float, size_t, size_t>;
 
-// An engine written in Python. The stream runs without the GIL and takes it for each step; what the engine
-// raises is kept and raised again, as itself, when the stream returns to Python.
+// An engine written in Python. The stream runs without the GIL and takes it for each step.
 class PythonEncoder : public Encoder {
  public:
-  PythonEncoder(EncoderShape shape, nb::object engine, Buffer features, Buffer log_probs)
+  PythonEncoder(EncoderShape shape, nb::object engine, Buffer features, Buffer log_probs,
+                std::shared_ptr<Raised> raised)
       : shape_(shape),
         features_(std::move(features)),
         log_probs_(std::move(log_probs)),
         step_(engine.attr("step")),
-        reset_(engine.attr("reset")) {}
+        reset_(engine.attr("reset")),
+        raised_(std::move(raised)) {}
 
   const EncoderShape& shape() const override { return shape_; }
   float* features() override { return features_.data(); }
@@ -51,35 +55,22 @@ class PythonEncoder : public Encoder {
   Status step() override { return call(step_); }
   Status reset() override { return call(reset_); }
 
-  void rethrow() {
-    if (!error_) return;
-    nb::python_error error = std::move(*error_);
-    error_.reset();
-    throw error;
-  }
-
  private:
   Status call(const nb::object& method) {
-    nb::gil_scoped_acquire gil;
-    try {
-      method();
-      return {};
-    } catch (nb::python_error& error) {
-      error_.emplace(std::move(error));
-      return Status::internal("the engine raised an exception");
-    }
+    return raised_->guard("the engine", [&] { method(); });
   }
 
   EncoderShape shape_;
   Buffer features_, log_probs_;
   nb::object step_, reset_;
-  std::optional<nb::python_error> error_;
+  std::shared_ptr<Raised> raised_;
 };
 
 // The stream as Python holds it: one caller at a time, the GIL free while it works.
 class PyStream {
  public:
-  explicit PyStream(std::unique_ptr<Stream> stream) : stream_(std::move(stream)) {}
+  PyStream(std::unique_ptr<Stream> stream, std::shared_ptr<Raised> raised)
+      : stream_(std::move(stream)), raised_(std::move(raised)) {}
 
   template <typename Work>
   auto locked(Work work) {
@@ -95,7 +86,7 @@ class PyStream {
   template <typename Work>
   void run(Work work) {
     const Status status = locked(work);
-    static_cast<PythonEncoder&>(stream_->encoder()).rethrow();
+    raised_->rethrow();
     if (!status.ok()) throw StreamError(status.message());
   }
 
@@ -108,6 +99,7 @@ class PyStream {
   };
 
   std::unique_ptr<Stream> stream_;
+  std::shared_ptr<Raised> raised_;
   std::mutex mutex_;
   std::atomic<std::thread::id> owner_{};
 };
@@ -124,36 +116,118 @@ EncoderShape make_shape(size_t chunk_frames, size_t right_context_frames, size_t
   return shape;
 }
 
+std::unique_ptr<Vad> make_vad(const nb::object& vad, int sample_rate, std::shared_ptr<Raised> raised) {
+  if (vad.is_none()) return nullptr;
+  const size_t frame_samples = to_samples(nb::cast<double>(vad.attr("frame_ms")), sample_rate);
+  return std::make_unique<PythonVad>(vad, sample_rate, frame_samples, std::move(raised));
+}
+
 void init_stream(PyStream* self, const FrontendConfig& frontend, std::vector<std::string> tokens,
                  size_t blank_id, nb::object engine, Buffer features, Buffer log_probs, size_t chunk_frames,
                  size_t right_context_frames, size_t subsampling_factor, float padding_value,
-                 bool keep_log_probs, std::optional<CtcPrefixBeamConfig> beam, const LmFusion& lm) {
+                 bool keep_log_probs, std::optional<CtcPrefixBeamConfig> beam, const LmFusion& lm,
+                 std::optional<EndpointConfig> endpoint, nb::object vad) {
   const EncoderShape shape =
       make_shape(chunk_frames, right_context_frames, subsampling_factor, padding_value, features, log_probs);
-  auto encoder =
-      std::make_unique<PythonEncoder>(shape, std::move(engine), std::move(features), std::move(log_probs));
-  StreamConfig config{frontend, std::move(tokens), blank_id, keep_log_probs, beam, lm};
-  Result<std::unique_ptr<Stream>> stream = Stream::create(config, std::move(encoder));
+  auto raised = std::make_shared<Raised>();
+  auto encoder = std::make_unique<PythonEncoder>(shape, std::move(engine), std::move(features),
+                                                 std::move(log_probs), raised);
+  StreamConfig config{frontend, std::move(tokens), blank_id, keep_log_probs, beam, lm, endpoint};
+  auto stream = Stream::create(config, std::move(encoder), make_vad(vad, sample_rate(frontend), raised));
   if (!stream.ok()) raise_if_error(stream.status());
-  new (self) PyStream(std::move(stream.value()));
+  new (self) PyStream(std::move(stream.value()), std::move(raised));
 }
 
-// One moment of the stream: its text and the committed beginning, whether it is final, how many tokens are
-// settled, the tokens from number `first` on, and the hotwords that acted.
-std::tuple<std::string, std::string, bool, size_t, std::vector<PyToken>, std::vector<PyHotword>> result_from(
-    const Stream& stream, size_t first) {
+// What an utterance says, as Python gets it: times in seconds, tokens and words from some place on. Of the
+// tokens, the first num_settled do not change any more.
+struct Heard {
+  size_t utterance;
+  std::string text, committed_text;
+  bool is_final;
+  size_t num_settled;
+  double start_s, end_s;
   std::vector<PyToken> tokens;
-  for (size_t i = first; i < stream.tokens().size(); ++i) {
-    const TimedToken& token = stream.tokens()[i];
-    tokens.emplace_back(token.id, stream.row_s(token.start_row), stream.row_s(token.end_row),
-                        token.confidence);
-  }
+  std::vector<PyWord> words;
   std::vector<PyHotword> hotwords;
-  for (const HotwordSpan& span : stream.hotwords()) {
-    hotwords.emplace_back(span.text, span.first_token, span.last_token);
+  std::string endpoint;
+  double endpoint_s;
+};
+
+// Tokens of the stream with the row that theirs are counted from.
+struct Span {
+  const Stream& stream;
+  const TimedToken* tokens;
+  size_t num_tokens;
+  int64_t row;
+
+  double seconds(int64_t token_row) const { return stream.row_s(row + token_row); }
+};
+
+void add_tokens(const Span& span, size_t first, Heard* heard) {
+  for (size_t i = first; i < span.num_tokens; ++i) {
+    const TimedToken& token = span.tokens[i];
+    heard->tokens.emplace_back(token.id, span.seconds(token.start_row), span.seconds(token.end_row),
+                               token.confidence);
   }
-  return {stream.text(),     stream.committed_text(), stream.is_final(), stream.num_settled_tokens(),
-          std::move(tokens), std::move(hotwords)};
+}
+
+void add_words(const Span& span, TextPlace from, Heard* heard) {
+  for (TimedWord& word : span.stream.words().group(span.tokens, span.num_tokens, from)) {
+    heard->words.emplace_back(std::move(word.text), span.seconds(word.start_row), span.seconds(word.end_row),
+                              word.confidence, word.start.token, word.start.byte);
+  }
+}
+
+void add_hotwords(const std::vector<HotwordSpan>& hotwords, Heard* heard) {
+  for (const HotwordSpan& span : hotwords)
+    heard->hotwords.emplace_back(span.text, span.first_token, span.last_token);
+}
+
+// First token to last; where there are none, the rows the utterance has.
+void set_times(const Span& span, int64_t start_row, int64_t end_row, Heard* heard) {
+  const bool any = span.num_tokens > 0;
+  heard->start_s = any ? span.seconds(span.tokens[0].start_row) : span.stream.row_s(start_row);
+  heard->end_s = any ? span.seconds(span.tokens[span.num_tokens - 1].end_row) : span.stream.row_s(end_row);
+}
+
+// The utterance that is being said. Of utterance number `utterance` the caller knows the first tokens and the
+// words before `from`; of any other it knows nothing.
+Heard heard_from(const Stream& stream, size_t utterance, size_t first_token, TextPlace from) {
+  const bool known = utterance == stream.utterance();
+  const Span span{stream, stream.tokens().data(), stream.tokens().size(), stream.utterance_row()};
+  Heard heard{};
+  heard.utterance = stream.utterance();
+  heard.text = stream.text();
+  heard.committed_text = stream.committed_text();
+  heard.is_final = stream.is_final();
+  heard.num_settled = stream.num_settled_tokens();
+  set_times(span, stream.utterance_row(), stream.utterance_row(), &heard);
+  add_tokens(span, known ? first_token : 0, &heard);
+  add_words(span, known ? from : TextPlace{}, &heard);
+  add_hotwords(stream.hotwords(), &heard);
+  return heard;
+}
+
+Heard heard_in(const Stream& stream, const Utterance& ended) {
+  const Span span{stream, stream.ended_tokens().data() + ended.first_token, ended.num_tokens, 0};
+  Heard heard{};
+  heard.text = heard.committed_text = stream.text(ended);
+  heard.is_final = true;
+  heard.num_settled = ended.num_tokens;
+  set_times(span, ended.start_row, ended.end_row, &heard);
+  add_tokens(span, 0, &heard);
+  add_words(span, {}, &heard);
+  add_hotwords(ended.hotwords, &heard);
+  heard.endpoint = name(ended.rule);
+  heard.endpoint_s = stream.row_s(ended.end_row);
+  return heard;
+}
+
+std::vector<Heard> take_ended(Stream& stream) {
+  std::vector<Heard> ended;
+  for (const Utterance& utterance : stream.ended()) ended.push_back(heard_in(stream, utterance));
+  stream.clear_ended();
+  return ended;
 }
 
 // The kept rows as a new array (T, V).
@@ -177,12 +251,35 @@ void accept(PyStream& self, Samples<T> samples, int sample_rate) {
 
 void bind_recognizer(nb::module_& m) {
   nb::exception<StreamError>(m, "StreamError");
+  nb::class_<EndpointConfig>(m, "EndpointConfig")
+      .def(
+          "__init__",
+          [](EndpointConfig* self, double min_trailing_silence_ms, double no_speech_timeout_ms,
+             double max_utterance_ms, double min_speech_ms) {
+            new (self) EndpointConfig{min_trailing_silence_ms, no_speech_timeout_ms, max_utterance_ms,
+                                      min_speech_ms};
+          },
+          nb::kw_only(), nb::arg("min_trailing_silence_ms"), nb::arg("no_speech_timeout_ms"),
+          nb::arg("max_utterance_ms"), nb::arg("min_speech_ms"));
+  nb::class_<Heard>(m, "Heard")
+      .def_ro("utterance", &Heard::utterance)
+      .def_ro("text", &Heard::text)
+      .def_ro("committed_text", &Heard::committed_text)
+      .def_ro("is_final", &Heard::is_final)
+      .def_ro("num_settled", &Heard::num_settled)
+      .def_ro("start_s", &Heard::start_s)
+      .def_ro("end_s", &Heard::end_s)
+      .def_ro("tokens", &Heard::tokens)
+      .def_ro("words", &Heard::words)
+      .def_ro("hotwords", &Heard::hotwords)
+      .def_ro("endpoint", &Heard::endpoint)
+      .def_ro("endpoint_s", &Heard::endpoint_s);
   nb::class_<PyStream>(m, "Stream")
       .def("__init__", &init_stream, nb::kw_only(), nb::arg("frontend"), nb::arg("tokens"),
            nb::arg("blank_id"), nb::arg("engine"), nb::arg("features").noconvert(),
            nb::arg("log_probs").noconvert(), nb::arg("chunk_frames"), nb::arg("right_context_frames"),
            nb::arg("subsampling_factor"), nb::arg("padding_value"), nb::arg("keep_log_probs"),
-           nb::arg("beam").none(), nb::arg("lm"))
+           nb::arg("beam").none(), nb::arg("lm"), nb::arg("endpoint").none(), nb::arg("vad").none())
       .def("accept_waveform", &accept<float>, nb::arg("samples").noconvert(), nb::arg("sample_rate"))
       .def("accept_waveform", &accept<int16_t>, nb::arg("samples").noconvert(), nb::arg("sample_rate"))
       .def("input_finished", [](PyStream& self) { self.run([](Stream& s) { return s.input_finished(); }); })
@@ -195,10 +292,14 @@ void bind_recognizer(nb::module_& m) {
            [](PyStream& self, const std::string& phrase) {
              return self.locked([&](Stream& s) { return s.remove_hotword(phrase); });
            })
-      .def("result_from",
-           [](PyStream& self, size_t first) {
-             return self.locked([&](Stream& s) { return result_from(s, first); });
+      .def("heard_from",
+           [](PyStream& self, size_t utterance, size_t first_token, size_t word_token, size_t word_byte) {
+             return self.locked(
+                 [&](Stream& s) { return heard_from(s, utterance, first_token, {word_token, word_byte}); });
            })
+      .def("take_ended", [](PyStream& self) { return self.locked([](Stream& s) { return take_ended(s); }); })
+      .def_prop_ro("endpoint",
+                   [](PyStream& self) { return self.locked([](Stream& s) { return !s.ended().empty(); }); })
       .def_prop_ro("steps", [](PyStream& self) { return self.locked([](Stream& s) { return s.steps(); }); })
       .def_prop_ro("audio_s",
                    [](PyStream& self) { return self.locked([](Stream& s) { return s.audio_s(); }); })

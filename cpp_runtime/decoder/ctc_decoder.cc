@@ -9,4 +9,6 @@ Status broken_row(int64_t row) {
                           "; check the artifact with `edge-speech verify`");
 }
 
+Status rows_after_finish() { return Status::failed_precondition("rows after finish(); call reset() first"); }
+
 }  // namespace edge_speech

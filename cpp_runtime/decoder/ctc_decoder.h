@@ -23,11 +23,11 @@ class CtcDecoder {
   virtual ~CtcDecoder() = default;
 
   // log_probs: (rows, vocab_size). Internal on a row that broken_row describes; the rows before it are
-  // decoded.
+  // decoded. FailedPrecondition after finish.
   virtual Status step(const float* log_probs, size_t rows) = 0;
 
   // No more rows until reset: what was held open is decided.
-  virtual void finish() {}
+  virtual void finish() = 0;
   virtual void reset() = 0;
 
   // The best hypothesis. No later row changes the ids of its first num_committed tokens, nor anything of its
@@ -37,7 +37,8 @@ class CtcDecoder {
   virtual size_t num_settled() const = 0;
 };
 
-// What to answer when output row `row` holds NaN or +infinity, or nothing but -infinity where that matters.
+// What to answer when output row `row` holds NaN or +infinity, or nothing but -infinity.
 Status broken_row(int64_t row);
+Status rows_after_finish();
 
 }  // namespace edge_speech

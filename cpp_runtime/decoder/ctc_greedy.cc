@@ -1,7 +1,6 @@
 #include "decoder/ctc_greedy.h"
 
 #include <cmath>
-#include <limits>
 
 namespace edge_speech {
 namespace {
@@ -21,13 +20,14 @@ Best find_best(const float* row, size_t size) {
     odd |= std::isnan(row[i]);
     if (row[i] > best.log_prob) best = {i, row[i], true};
   }
-  best.valid = !odd && best.log_prob < std::numeric_limits<float>::infinity();
+  best.valid = !odd && std::isfinite(best.log_prob);
   return best;
 }
 
 }  // namespace
 
 Status CtcGreedy::step(const float* log_probs, size_t rows) {
+  if (finished_) return rows_after_finish();
   for (size_t r = 0; r < rows; ++r) {
     const Best best = find_best(log_probs + r * vocab_size_, vocab_size_);
     if (!best.valid) return broken_row(row_);
@@ -58,6 +58,7 @@ void CtcGreedy::reset() {
   previous_ = blank_id_;
   row_ = 0;
   posterior_sum_ = 0.0;
+  finished_ = false;
 }
 
 }  // namespace edge_speech

@@ -16,13 +16,15 @@ class CtcGreedy final : public CtcDecoder {
  public:
   CtcGreedy(size_t vocab_size, size_t blank_id) : vocab_size_(vocab_size), blank_id_(blank_id) { reset(); }
 
-  // Internal when a value is NaN or +infinity; the rows before it are decoded.
   Status step(const float* log_probs, size_t rows) override;
+  void finish() override { finished_ = true; }
   void reset() override;
 
   const std::vector<TimedToken>& tokens() const override { return tokens_; }
   size_t num_committed() const override { return tokens_.size(); }
-  size_t num_settled() const override { return tokens_.empty() ? 0 : tokens_.size() - 1; }
+  size_t num_settled() const override {
+    return finished_ || tokens_.empty() ? tokens_.size() : tokens_.size() - 1;
+  }
   size_t vocab_size() const { return vocab_size_; }
   int64_t rows_decoded() const { return row_; }
 
@@ -35,6 +37,7 @@ class CtcGreedy final : public CtcDecoder {
   int64_t row_ = 0;
   double posterior_sum_ = 0.0;  // of the last token
   std::vector<TimedToken> tokens_;
+  bool finished_ = false;
 };
 
 }  // namespace edge_speech

@@ -35,21 +35,6 @@ Status check(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& c) {
   return {};
 }
 
-Status check(const LmFusion& lm, const std::vector<std::string>& pieces) {
-  if (lm.model == nullptr) return {};
-  if (!Hotwords(pieces).whole_words())
-    return Status::invalid_argument(
-        "a language model scores words, but no token begins one with \xE2\x96\x81");
-  if (!(lm.lm_weight >= 0 && lm.lm_weight <= 100) || !(std::abs(lm.word_bonus) <= 100) ||
-      !(lm.unknown_score <= 0 && lm.unknown_score >= -1000)) {
-    return Status::invalid_argument("lm_weight, word_bonus and unknown_score are " +
-                                    std::to_string(lm.lm_weight) + ", " + std::to_string(lm.word_bonus) +
-                                    " and " + std::to_string(lm.unknown_score) +
-                                    "; allowed: 0 to 100, -100 to 100 and -1000 to 0");
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<std::unique_ptr<CtcPrefixBeam>> CtcPrefixBeam::create(size_t vocab_size, size_t blank_id,
@@ -61,10 +46,13 @@ Result<std::unique_ptr<CtcPrefixBeam>> CtcPrefixBeam::create(size_t vocab_size, 
     return Status::invalid_argument("got " + std::to_string(pieces.size()) + " pieces for vocab_size " +
                                     std::to_string(vocab_size) + "; give one per symbol, or none");
   }
-  status = check(lm, pieces);
-  if (!status.ok()) return status;
-  return std::unique_ptr<CtcPrefixBeam>(
+  if (lm.active() && pieces.empty())
+    return Status::invalid_argument("words are to be scored, but the symbols have no text; give the pieces");
+  std::unique_ptr<CtcPrefixBeam> beam(
       new CtcPrefixBeam(vocab_size, blank_id, config, std::move(pieces), std::move(lm)));
+  status = beam->scores_.check();
+  if (!status.ok()) return status;
+  return beam;
 }
 
 CtcPrefixBeam::CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefixBeamConfig& config,
@@ -73,11 +61,12 @@ CtcPrefixBeam::CtcPrefixBeam(size_t vocab_size, size_t blank_id, const CtcPrefix
       blank_id_(static_cast<int>(blank_id)),
       config_(config),
       row_tokens_(vocab_size, blank_id, config.tokens_per_row, config.token_threshold),
-      scores_(std::move(pieces), std::move(lm)),
+      scores_(pieces, std::move(lm)),
       column_(vocab_size, kNoColumn) {
   beam_.reserve(config.beam_size);
   next_.reserve(config.beam_size);
   stays_.reserve(config.beam_size);
+  bounds_.reserve(config.beam_size);
   candidates_.reserve(config.beam_size + 1);
   merged_.reserve(config.beam_size * std::min(config.tokens_per_row, vocab_size));
   const size_t undecided = std::min(config.max_undecided_tokens, kMostReserved / config.beam_size) + 1;
@@ -167,7 +156,12 @@ void CtcPrefixBeam::propose_stays(const float* row) {
 
 // The row's tokens with which any hypothesis could enter the beam, and the extensions that are in it already.
 void CtcPrefixBeam::select_tokens() {
-  const double best = beam_.front().score() + scores_.max_gain();
+  bounds_.clear();
+  double best = kImpossible;
+  for (const Hypothesis& h : beam_) {
+    bounds_.push_back(scores_.bounds(h.node));
+    best = std::max(best, h.score() + bounds_.back().most());
+  }
   row_tokens_.select(candidates_.size() < config_.beam_size ? kImpossible : candidates_.front().score - best);
   const std::vector<RowToken>& tokens = row_tokens_.list();
   for (uint32_t k = 0; k < tokens.size(); ++k) column_[tokens[k].id] = k;
@@ -181,23 +175,29 @@ void CtcPrefixBeam::select_tokens() {
   for (const RowToken& token : tokens) column_[token.id] = kNoColumn;
 }
 
+void CtcPrefixBeam::propose_extensions() {
+  for (uint32_t i = 0; i < beam_.size(); ++i) propose_extensions(i);
+}
+
 // Tokens come best first, so a sequence's first token that cannot enter the beam, whatever its text gains,
 // ends its row. Its own last token counts from the blank mass alone, as a token repeats only after a blank.
-void CtcPrefixBeam::propose_extensions() {
+void CtcPrefixBeam::propose_extensions(uint32_t i) {
   const std::vector<RowToken>& tokens = row_tokens_.list();
-  const size_t room = config_.beam_size;
-  const double gain = scores_.max_gain();
-  for (uint32_t i = 0; i < beam_.size(); ++i) {
-    const Hypothesis& h = beam_[i];
-    const int last = prefixes_.token(h.node);
-    for (size_t k = 0; k < tokens.size(); ++k) {
-      const auto token = static_cast<int>(tokens[k].id);
-      if (candidates_.size() == room && h.score() + tokens[k].log_prob + gain < candidates_.front().score)
-        break;
-      if (merged_[i * tokens.size() + k]) continue;
-      const double bonus = scores_.active() ? scores_.extended(prefixes_, h.node, token) : h.bonus;
-      propose({(token == last ? h.blank : h.total) + tokens[k].log_prob + bonus, i, token});
+  const Hypothesis& h = beam_[i];
+  const WordScores::Bounds& bounds = bounds_[i];
+  const int last = prefixes_.token(h.node);
+  for (size_t k = 0; k < tokens.size(); ++k) {
+    const auto token = static_cast<int>(tokens[k].id);
+    const bool full = candidates_.size() == config_.beam_size;
+    const double score = h.score() + tokens[k].log_prob;
+    if (full && score + bounds.most() < candidates_.front().score) break;
+    if (merged_[i * tokens.size() + k]) continue;
+    double bonus = h.bonus;
+    if (scores_.active()) {
+      if (full && score + scores_.bound(bounds, token) < candidates_.front().score) continue;
+      bonus = scores_.extended(prefixes_, h.node, token);
     }
+    propose({(token == last ? h.blank : h.total) + tokens[k].log_prob + bonus, i, token});
   }
 }
 

@@ -51,9 +51,8 @@ struct HotwordSpan {
 // result.
 class CtcPrefixBeam final : public CtcDecoder {
  public:
-  // `pieces` are the symbols as text; without them there are no hotwords and no language
-  // model, and that one also needs pieces that mark word starts. InvalidArgument on a blank_id that
-  // is no symbol and on a config outside what its message says.
+  // `pieces` are the symbols as text; without them there are no hotwords, no language model and no lexicon.
+  // InvalidArgument on a blank_id that is no symbol and on a config outside what its message says.
   static Result<std::unique_ptr<CtcPrefixBeam>> create(size_t vocab_size, size_t blank_id,
                                                        const CtcPrefixBeamConfig& config,
                                                        std::vector<std::string> pieces = {},
@@ -111,6 +110,7 @@ class CtcPrefixBeam final : public CtcDecoder {
   void propose_stays(const float* row);
   void select_tokens();
   void propose_extensions();
+  void propose_extensions(uint32_t i);
   void propose(const Candidate& candidate);
   void drop_unlikely();
   static bool better(const Candidate& a, const Candidate& b);
@@ -141,14 +141,15 @@ class CtcPrefixBeam final : public CtcDecoder {
   PrefixTree prefixes_;
   AlignmentTree alignments_;
   TextScores scores_;
-  std::vector<Hypothesis> beam_, next_;  // best first
-  std::vector<Mass> stays_;              // of each hypothesis, if nothing is appended
-  std::vector<Candidate> candidates_;    // a heap with the worst one on top
-  std::vector<uint32_t> column_;         // per symbol: its place in row_tokens_, or kNoColumn
-  std::vector<char> merged_;             // (beam, row_tokens_): the extension is a hypothesis of the beam
-  std::vector<HotwordMatch> matches_;    // in the committed tokens
-  std::vector<HotwordMatch> ending_;     // by the end of the text
-  std::vector<TimedToken> tokens_;       // num_settled of them for good, then the best hypothesis's
+  std::vector<Hypothesis> beam_, next_;     // best first
+  std::vector<Mass> stays_;                 // of each hypothesis, if nothing is appended
+  std::vector<WordScores::Bounds> bounds_;  // of each hypothesis: what its text may gain
+  std::vector<Candidate> candidates_;       // a heap with the worst one on top
+  std::vector<uint32_t> column_;            // per symbol: its place in row_tokens_, or kNoColumn
+  std::vector<char> merged_;                // (beam, row_tokens_): the extension is a hypothesis of the beam
+  std::vector<HotwordMatch> matches_;       // in the committed tokens
+  std::vector<HotwordMatch> ending_;        // by the end of the text
+  std::vector<TimedToken> tokens_;          // num_settled of them for good, then the best hypothesis's
   int64_t row_ = 0;
   size_t num_committed_ = 0;
   bool finished_ = false;

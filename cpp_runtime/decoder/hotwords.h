@@ -40,7 +40,7 @@ class Hotwords {
   // False when the phrase is not there. States of before are void.
   bool remove(std::string_view phrase);
 
-  size_t most_words() const { return most_words_; }  // that one piece may complete
+  const std::vector<std::string>& pieces() const { return pieces_; }  // with ' ' for "▁"
   bool whole_words() const { return whole_words_; }
   bool has_pieces() const { return !pieces_.empty(); }
   bool empty() const { return active_.empty(); }

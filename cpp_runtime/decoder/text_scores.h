@@ -21,23 +21,31 @@ struct HotwordMatch {
   size_t last_token;
 };
 
-// Scores per node of a prefix tree: its hotwords, and its words by a language model. A node's score depends
-// on its text alone and is computed when the node is new. A word counts once it is complete.
+// Scores per node of a prefix tree: its hotwords, and its words by a language model or lexicon. A node's
+// score depends on its text alone and is computed when the node is new.
 class TextScores {
  public:
-  TextScores(std::vector<std::string> pieces, LmFusion fusion);
+  TextScores(const std::vector<std::string>& symbols, LmFusion fusion);
+
+  // InvalidArgument when the language model, the lexicon and the symbols do not fit together.
+  Status check() const { return words_.check(); }
 
   const Hotwords& hotwords() const { return hotwords_; }
-  bool active() const { return fusion_.model != nullptr || !hotwords_.empty(); }
+  bool active() const { return words_.active() || !hotwords_.empty(); }
 
   void reserve(size_t nodes) { nodes_.reserve(nodes); }
   void reset(PrefixTree::Node root);
 
-  double score(PrefixTree::Node node) const { return nodes_[node].score; }
+  double score(PrefixTree::Node node) const { return nodes_[node].score(); }
   // The score that `node` with `token` has or would have.
   double extended(const PrefixTree& tree, PrefixTree::Node node, int token);
   void add(const PrefixTree& tree, PrefixTree::Node node);
-  double max_gain() const { return (hotwords_.empty() ? 0.0 : hotwords_.max_gain()) + max_word_gain_; }
+
+  // No token adds more to the score of `node`.
+  WordScores::Bounds bounds(PrefixTree::Node node);
+  double bound(const WordScores::Bounds& bounds, int token) const {
+    return words_.starts_word(token) ? bounds.word_start : bounds.inside;
+  }
 
   // The score once nothing follows.
   double final_score(PrefixTree::Node node);
@@ -51,32 +59,22 @@ class TextScores {
                           std::vector<HotwordMatch>* out) const;
 
  private:
-  // The word in progress. One that is longer than any word becomes one that no model has.
-  struct Word {
-    static constexpr size_t kMost = 63;
-    char bytes[kMost];
-    uint8_t size;
-
-    void append(char byte);
-    std::string_view text() const { return {bytes, size}; }
-  };
   struct Node {
-    double score;
+    double boost;        // of the hotwords
     uint32_t state;      // of the hotwords
     uint32_t completed;  // phrase, or Hotwords::kNone
     bool before_token;   // the phrase ended with the token before
-    bool has_finished;   // `finished` is there
-    LmState history;     // the words before
-    WordScore finished;  // what the word in progress is worth if it ends here
-    Word word;
+    bool has_end;        // `end` is there
+    WordScores::State words;
+    WordScores::End end;
+
+    double score() const { return boost + words.score(); }
   };
   Node make(Node* parent, int token);
-  void read(Node* parent, std::string_view piece, Node* node);
-  const WordScore& finished(Node* node);
+  const WordScores::End& end_of(Node* node);
 
   Hotwords hotwords_;
-  LmFusion fusion_;
-  double max_word_gain_ = 0.0;
+  WordScores words_;
   std::vector<Node> nodes_;  // by tree node
 };
 

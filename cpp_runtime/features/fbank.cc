@@ -78,7 +78,11 @@ MelRecipe make_recipe(const FbankConfig& c) {
 Result<MelRecipe> fbank_recipe(const FbankConfig& config) {
   const Status status = validate(config);
   if (!status.ok()) return status;
-  return make_recipe(config);
+  MelRecipe recipe = make_recipe(config);
+  Result<ExtraFeatures> extras = ExtraFeatures::create(config, config.sample_rate, recipe.fft_size);
+  if (!extras.ok()) return extras.status();
+  recipe.extras = std::move(extras.value());
+  return recipe;
 }
 
 Result<OnlineFbank> OnlineFbank::create(const FbankConfig& config) {

@@ -5,11 +5,12 @@
 #include <utility>
 
 #include "base/status.h"
+#include "features/extra_features.h"
 #include "features/mel_frames.h"
 
 namespace edge_speech {
 
-struct FbankConfig {
+struct FbankConfig : ExtraFeaturesConfig {
   int sample_rate = 16000;
   int num_mel_bins = 80;
   double frame_length_ms = 25.0;

@@ -1,4 +1,5 @@
-// Frames to rows of log-mel energies, several frames at a time: the one hot loop of the front end.
+// Frames to rows of log-mel energies and what goes with them, several frames at a time: the one hot loop of
+// the front end.
 //
 // One template (frame_kernel_impl.h) is compiled for 2, 4 and 8 lanes of doubles, and lane l of every value
 // belongs to frame l. A lane never looks at its neighbours and multiplications and additions are never fused,

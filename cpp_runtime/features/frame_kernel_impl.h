@@ -5,6 +5,7 @@
 
 #include <cstddef>
 
+#include "features/extras_lanes.h"
 #include "features/fft_lanes.h"
 #include "features/frame_tables.h"
 #include "features/lanes.h"
@@ -81,9 +82,12 @@ void run_kernel(const FrameTables& t, const float* const* frames, size_t count, 
   if (t.energy == FrameEnergy::kRaw) energy = sum_of_squares<N>(x, t.length, offset);
   shape_frames<N>(t, offset, x);
   if (t.energy == FrameEnergy::kWindowed) energy = sum_of_squares<N>(x, t.length, Doubles<N>{});
-  apply_filters<N>(t, power_spectrum<N>(t, x, work), energies);
-  if (t.row() > t.num_bins) energies[t.num_bins] = __builtin_convertvector(energy, FloatLanes<N>);
-  take_logs<N>(t, reinterpret_cast<float*>(energies), t.row() * N);
+  const Doubles<N>* power = power_spectrum<N>(t, x, work);
+  apply_filters<N>(t, power, energies);
+  if (t.num_logs() > t.num_bins) energies[t.num_bins] = __builtin_convertvector(energy, FloatLanes<N>);
+  take_logs<N>(t, reinterpret_cast<float*>(energies), t.num_logs() * N);
+  if (t.num_contrast_bands > 0) spectral_contrast<N>(t, power, energies + t.contrast_column);
+  if (t.num_chroma_bins > 0) chroma<N>(t, power, energies + t.chroma_column);
   store_transposed<N>(energies, t.row(), count, rows);
 }
 

@@ -90,7 +90,11 @@ Result<std::unique_ptr<Frontend>> create_log_mel(const LogMelConfig& config) {
   Status status = validate_frames(config);
   if (status.ok()) status = validate_values(config);
   if (!status.ok()) return status;
-  return normalize(std::make_unique<MelFrames>(make_recipe(config)), config);
+  MelRecipe recipe = make_recipe(config);
+  Result<ExtraFeatures> extras = ExtraFeatures::create(config, config.sample_rate, recipe.fft_size);
+  if (!extras.ok()) return extras.status();
+  recipe.extras = std::move(extras.value());
+  return normalize(std::make_unique<MelFrames>(std::move(recipe)), config);
 }
 
 }  // namespace edge_speech

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "features/extra_features.h"
 #include "features/frontend.h"
 #include "features/normalization.h"
 
@@ -12,7 +13,7 @@ namespace edge_speech {
 
 // Hann window, power spectrum of frames centred on multiples of the shift, Slaney's mel filters, and
 // ln or log10 of max(energy, log_floor) + log_guard. Samples are in [-1, 1].
-struct LogMelConfig : NormalizationConfig {
+struct LogMelConfig : ExtraFeaturesConfig, NormalizationConfig {
   int sample_rate = 16000;
   int num_mel_bins = 80;
   double frame_length_ms = 25.0;

@@ -24,6 +24,7 @@ MelFrames::MelFrames(MelRecipe recipe)
   tables_.log_shift = recipe_.log_shift;
   fft_.describe(&tables_);
   recipe_.mel.describe(&tables_);
+  recipe_.extras.describe(&tables_);
   kernel_scratch_.resize((scratch_bytes(tables_) + sizeof(CacheLine) - 1) / sizeof(CacheLine));
 }
 

@@ -5,6 +5,7 @@
 #include <random>
 #include <vector>
 
+#include "features/extra_features.h"
 #include "features/fft.h"
 #include "features/frame_kernel.h"
 #include "features/framing.h"
@@ -24,8 +25,9 @@ struct MelRecipe {
   bool remove_dc_offset = false;
   double frame_preemphasis = 0.0;
   double dither = 0.0;
-  FrameEnergy energy = FrameEnergy::kNone;  // one more value at the end of each row
+  FrameEnergy energy = FrameEnergy::kNone;  // one more value, after the mel energies
   float log_floor = 0.0f, log_guard = 0.0f, log_scale = 1.0f, log_shift = 0.0f;
+  ExtraFeatures extras = {};  // at the end of each row
 };
 
 class MelFrames : public Frontend {

@@ -47,6 +47,7 @@ MfccFrames::MfccFrames(MelFrames mel, const MfccConfig& config)
     : mel_(std::move(mel)),
       num_mel_bins_(static_cast<size_t>(config.num_mel_bins)),
       use_energy_(config.use_energy),
+      num_extras_(mel_.num_features() - num_mel_bins_ - (use_energy_ ? 1 : 0)),
       least_log_energy_(static_cast<float>(std::log(config.energy_floor))),
       transform_(make_transform(num_mel_bins_, static_cast<size_t>(config.num_ceps), config.cepstral_lifter)),
       sums_(static_cast<size_t>(config.num_ceps)),
@@ -69,7 +70,9 @@ void MfccFrames::write_row(const float* mel, float* out) {
   for (size_t j = 0; j < num_mel_bins_; ++j, weights += sums_.size()) {
     for (size_t k = 0; k < sums_.size(); ++k) sums_[k] += weights[k] * mel[j];
   }
-  std::transform(sums_.begin(), sums_.end(), out, [](double sum) { return static_cast<float>(sum); });
+  float* extras =
+      std::transform(sums_.begin(), sums_.end(), out, [](double sum) { return static_cast<float>(sum); });
+  std::copy_n(mel + mel_.num_features() - num_extras_, num_extras_, extras);
   if (use_energy_) out[0] = std::max(mel[num_mel_bins_], least_log_energy_);
 }
 

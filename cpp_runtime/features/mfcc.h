@@ -12,7 +12,8 @@
 
 namespace edge_speech {
 
-// The frame and mel options of fbank, and what follows them: cepstra, normalisation, differences.
+// The frame and mel options of fbank, and what follows them: cepstra, extra features beside them,
+// normalisation and differences of all of them.
 struct MfccConfig : FbankConfig, NormalizationConfig {
   MfccConfig() { num_mel_bins = 23; }
   int num_ceps = 13;
@@ -26,7 +27,8 @@ struct MfccConfig : FbankConfig, NormalizationConfig {
 
 class MfccFrames final : public Frontend {
  public:
-  // `mel` gives rows of the recipe's mel energies and, with config.use_energy, the frame's.
+  // `mel` gives rows of the recipe's mel energies, with config.use_energy the frame's, and the extra
+  // features.
   MfccFrames(MelFrames mel, const MfccConfig& config);
 
   Status accept_waveform(const float* samples, size_t n) override { return mel_.accept_waveform(samples, n); }
@@ -34,7 +36,7 @@ class MfccFrames final : public Frontend {
   size_t num_frames_ready() const override { return mel_.num_frames_ready(); }
   size_t read(float* out, size_t max_frames) override;
   void reset() override { mel_.reset(); }
-  size_t num_features() const override { return sums_.size(); }
+  size_t num_features() const override { return sums_.size() + num_extras_; }
 
  private:
   void write_row(const float* mel, float* out);
@@ -42,6 +44,7 @@ class MfccFrames final : public Frontend {
   MelFrames mel_;
   size_t num_mel_bins_;
   bool use_energy_;
+  size_t num_extras_;
   float least_log_energy_;
   std::vector<double> transform_;  // (num_mel_bins, num_ceps): DCT-II and lifter
   std::vector<double> sums_;

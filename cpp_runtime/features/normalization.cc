@@ -10,16 +10,18 @@ namespace edge_speech {
 namespace {
 
 constexpr double kLeastVariance = 1e-10;
+// Within these no normalised value overflows a float.
+constexpr double kLargestMean = 1e10, kLeastStd = 1e-10, kLargestStd = 1e10;
 
-Status check_values(const char* field, const std::vector<double>& values, size_t num_features, double above) {
+Status check_values(const char* field, const std::vector<double>& values, size_t num_features, double least,
+                    double largest, const char* allowed) {
   if (values.size() != 1 && values.size() != num_features) {
     return Status::invalid_argument(std::string(field) + " has " + std::to_string(values.size()) +
                                     " values; allowed: 1 or " + std::to_string(num_features) +
                                     ", one for each feature");
   }
   for (double value : values) {
-    if (!(value > above && std::isfinite(value)))
-      return out_of_range(field, value, above < 0.0 ? "finite numbers" : "finite numbers above 0");
+    if (!(value >= least && value <= largest)) return out_of_range(field, value, allowed);
   }
   return {};
 }
@@ -27,8 +29,10 @@ Status check_values(const char* field, const std::vector<double>& values, size_t
 Status validate(const NormalizationConfig& c, size_t num_features) {
   if (c.normalization == "none") return {};
   if (c.normalization == "fixed") {
-    Status status = check_values("feature_mean", c.feature_mean, num_features, -INFINITY);
-    return status.ok() ? check_values("feature_std", c.feature_std, num_features, 0.0) : status;
+    const Status status = check_values("feature_mean", c.feature_mean, num_features, -kLargestMean,
+                                       kLargestMean, "-1e10 to 1e10");
+    if (!status.ok()) return status;
+    return check_values("feature_std", c.feature_std, num_features, kLeastStd, kLargestStd, "1e-10 to 1e10");
   }
   if (c.normalization != "sliding") {
     return Status::invalid_argument("normalization is \"" + c.normalization +

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 #include "features/config_checks.h"
 #include "features/finite.h"
@@ -78,8 +77,19 @@ void EnergyVad::end_frame() {
   samples_ = 0;
 }
 
-std::vector<bool> EnergyVad::take() { return std::exchange(decisions_, {}); }
+Status EnergyVad::read(std::vector<uint8_t>* decisions) {
+  decisions->insert(decisions->end(), decisions_.begin(), decisions_.end());
+  decisions_.clear();
+  return {};
+}
 
-void EnergyVad::reset() { *this = EnergyVad(config_); }
+Status EnergyVad::reset() {
+  energy_ = 0.0;
+  samples_ = contrary_frames_ = 0;
+  floor_db_ = kFirstFloorDb;
+  speech_ = false;
+  decisions_.clear();
+  return {};
+}
 
 }  // namespace edge_speech

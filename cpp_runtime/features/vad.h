@@ -1,4 +1,4 @@
-// Where there is speech, by loudness alone.
+// Where there is speech: the interface, and a detector by loudness alone.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +8,22 @@
 #include "base/status.h"
 
 namespace edge_speech {
+
+// However the waveform is cut into pieces, the decisions are the same.
+class Vad {
+ public:
+  virtual ~Vad() = default;
+
+  virtual int sample_rate() const = 0;       // of the waveform
+  virtual size_t frame_samples() const = 0;  // that one decision is about
+
+  // n samples in [-1, 1].
+  virtual Status accept_waveform(const float* samples, size_t n) = 0;
+
+  // Appends one decision, 1 for speech and 0 for none, for each whole frame since the last read.
+  virtual Status read(std::vector<uint8_t>* decisions) = 0;
+  virtual Status reset() = 0;
+};
 
 struct VadConfig {
   int sample_rate = 16000;
@@ -21,20 +37,18 @@ struct VadConfig {
 };
 
 // The noise level is the least frame level so far, let up by floor_rise_db_per_s to follow noise that grows.
-// However the waveform is cut into pieces, the decisions are the same.
-class EnergyVad {
+class EnergyVad final : public Vad {
  public:
   // InvalidArgument when a field of the configuration is out of its range.
   static Result<EnergyVad> create(const VadConfig& config);
 
-  // n samples in [-1, 1] at config.sample_rate. InvalidArgument when one is NaN or infinite; nothing is
-  // consumed then.
-  Status accept_waveform(const float* samples, size_t n);
+  int sample_rate() const override { return config_.sample_rate; }
+  size_t frame_samples() const override { return frame_samples_; }
 
-  // One decision for each whole frame since the last take.
-  std::vector<bool> take();
-
-  void reset();
+  // InvalidArgument when a sample is NaN or infinite; nothing is consumed then.
+  Status accept_waveform(const float* samples, size_t n) override;
+  Status read(std::vector<uint8_t>* decisions) override;
+  Status reset() override;
 
  private:
   explicit EnergyVad(const VadConfig& config);
@@ -48,7 +62,7 @@ class EnergyVad {
   double floor_db_;
   bool speech_ = false;
   size_t contrary_frames_ = 0;  // frames in a row that speak for the other state
-  std::vector<bool> decisions_;
+  std::vector<uint8_t> decisions_;
 };
 
 }  // namespace edge_speech

@@ -38,6 +38,14 @@ void fill_normalization(FuzzInput* in, NormalizationConfig* c) {
   c->sliding_variance = in->flag();
 }
 
+void fill_extra_features(FuzzInput* in, ExtraFeaturesConfig* c) {
+  const char* names[] = {"spectral_contrast", "chroma", "tempo"};
+  c->extra_features.clear();
+  while (in->flag()) c->extra_features.push_back(names[in->between(0, 10) / 5]);
+  c->contrast_bands = in->flag() ? in->between(0, 9) : 4;
+  c->chroma_tuning = in->flag() ? number(in, -0.5, 0.5) : 0.0;
+}
+
 FbankConfig fbank(FuzzInput* in) {
   FbankConfig c;
   fill_frames(in, &c);
@@ -45,6 +53,7 @@ FbankConfig fbank(FuzzInput* in) {
   c.remove_dc_offset = in->flag();
   c.snip_edges = in->flag();
   c.dither = in->flag() ? number(in, 0.0, 2.0) : 0.0;
+  fill_extra_features(in, &c);
   return c;
 }
 
@@ -73,6 +82,7 @@ LogMelConfig log_mel(FuzzInput* in) {
   c.log = in->flag() ? "natural" : "log10";
   c.log_floor = number(in, 0.0, 1e-6);
   c.log_guard = number(in, 0.0, 1e-6);
+  fill_extra_features(in, &c);
   fill_normalization(in, &c);
   return c;
 }

@@ -13,6 +13,30 @@ namespace {
 // Audio is taken in pieces of this many samples, so that a whole file needs no more memory than a stream.
 constexpr size_t kPieceSamples = 4096;
 
+Status check_vad(const StreamConfig& config, const Vad* vad) {
+  if (vad == nullptr) return {};
+  if (!config.endpoint) return Status::invalid_argument("a VAD is for endpoints; give an EndpointConfig too");
+  const int rate = sample_rate(config.frontend);
+  if (vad->sample_rate() != rate || vad->frame_samples() == 0) {
+    return Status::invalid_argument("the VAD takes " + std::to_string(vad->sample_rate()) +
+                                    " Hz in frames of " + std::to_string(vad->frame_samples()) +
+                                    " samples; allowed: the front end's " + std::to_string(rate) +
+                                    " Hz, a sample or more");
+  }
+  return {};
+}
+
+double row_ms(const StreamConfig& config, const EncoderShape& shape) {
+  return static_cast<double>(shape.subsampling_factor) * frame_shift_ms(config.frontend);
+}
+
+Result<std::optional<Endpointer>> make_endpointer(const StreamConfig& config, const EncoderShape& shape) {
+  if (!config.endpoint) return std::optional<Endpointer>();
+  Result<Endpointer> endpointer = Endpointer::create(*config.endpoint, row_ms(config, shape));
+  if (!endpointer.ok()) return endpointer.status();
+  return std::optional<Endpointer>(endpointer.value());
+}
+
 Status check_fit(const StreamConfig& config, size_t num_features, const EncoderShape& shape) {
   if (shape.chunk_frames == 0 || shape.subsampling_factor == 0 || shape.vocab_size == 0 ||
       shape.chunk_frames % shape.subsampling_factor != 0) {
@@ -35,31 +59,41 @@ Status check_fit(const StreamConfig& config, size_t num_features, const EncoderS
 
 }  // namespace
 
-Result<std::unique_ptr<Stream>> Stream::create(const StreamConfig& config, std::unique_ptr<Encoder> encoder) {
+Result<std::unique_ptr<Stream>> Stream::create(const StreamConfig& config, std::unique_ptr<Encoder> encoder,
+                                               std::unique_ptr<Vad> vad) {
   Result<std::unique_ptr<Frontend>> frontend = create_frontend(config.frontend);
   if (!frontend.ok()) return frontend.status();
   Status fit = check_fit(config, frontend.value()->num_features(), encoder->shape());
+  if (fit.ok()) fit = check_vad(config, vad.get());
   if (!fit.ok()) return fit;
+  auto endpointer = make_endpointer(config, encoder->shape());
+  if (!endpointer.ok()) return endpointer.status();
   const size_t vocab_size = config.tokens.size();
   if (!config.beam) {
     auto greedy = std::make_unique<CtcGreedy>(vocab_size, config.blank_id);
-    return std::unique_ptr<Stream>(
-        new Stream(config, std::move(frontend.value()), std::move(encoder), std::move(greedy), nullptr));
+    return std::unique_ptr<Stream>(new Stream(config, std::move(frontend.value()), std::move(encoder),
+                                              std::move(greedy), nullptr, endpointer.value(),
+                                              std::move(vad)));
   }
   auto beam = CtcPrefixBeam::create(vocab_size, config.blank_id, *config.beam, config.tokens, config.lm);
   if (!beam.ok()) return beam.status();
   CtcPrefixBeam* search = beam.value().get();
-  return std::unique_ptr<Stream>(
-      new Stream(config, std::move(frontend.value()), std::move(encoder), std::move(beam.value()), search));
+  return std::unique_ptr<Stream>(new Stream(config, std::move(frontend.value()), std::move(encoder),
+                                            std::move(beam.value()), search, endpointer.value(),
+                                            std::move(vad)));
 }
 
 Stream::Stream(const StreamConfig& config, std::unique_ptr<Frontend> frontend,
-               std::unique_ptr<Encoder> encoder, std::unique_ptr<CtcDecoder> decoder, CtcPrefixBeam* beam)
+               std::unique_ptr<Encoder> encoder, std::unique_ptr<CtcDecoder> decoder, CtcPrefixBeam* beam,
+               std::optional<Endpointer> endpointer, std::unique_ptr<Vad> vad)
     : config_(config),
       frontend_(std::move(frontend)),
       encoder_(std::move(encoder)),
       decoder_(std::move(decoder)),
-      beam_(beam) {}
+      beam_(beam),
+      words_(config.tokens),
+      endpointer_(std::move(endpointer)),
+      speech_(std::move(vad)) {}
 
 Status Stream::accept_waveform(const float* samples, size_t n, int sample_rate) {
   Status status = check_input(n, sample_rate);
@@ -122,8 +156,15 @@ Status Stream::consume(const float* samples, size_t n) {
     samples = resampled_.data();
     n = resampled_.size();
   }
-  Status status = frontend_->accept_waveform(samples, n);
-  return status.ok() ? drain_frames() : fail(std::move(status));
+  const Status status = accept_resampled(samples, n);
+  return status.ok() ? drain_frames() : status;
+}
+
+// The VAD first, so that it has heard whatever the decoder's rows stand for.
+Status Stream::accept_resampled(const float* samples, size_t n) {
+  Status status = speech_.accept_waveform(samples, n);
+  if (status.ok()) status = frontend_->accept_waveform(samples, n);
+  return status.ok() ? status : fail(std::move(status));
 }
 
 Status Stream::input_finished() {
@@ -134,8 +175,8 @@ Status Stream::input_finished() {
   if (resampler_) {
     resampled_.clear();
     resampler_->flush(&resampled_);
-    status = frontend_->accept_waveform(resampled_.data(), resampled_.size());
-    if (!status.ok()) return fail(std::move(status));
+    status = accept_resampled(resampled_.data(), resampled_.size());
+    if (!status.ok()) return status;
   }
   frontend_->input_finished();
   status = drain_frames();
@@ -143,6 +184,7 @@ Status Stream::input_finished() {
   if (!status.ok()) return status;
   decoder_->finish();
   write_committed();
+  if (endpointer_ && !tokens().empty()) keep_utterance(EndpointRule::kInputFinished);
   return {};
 }
 
@@ -188,6 +230,7 @@ Status Stream::decode(size_t rows) {
   if (config_.keep_log_probs) {
     log_probs_.insert(log_probs_.end(), log_probs, log_probs + rows * encoder_->shape().vocab_size);
   }
+  if (endpointer_) return decode_to_endpoints(rows);
   Status status = decoder_->step(log_probs, rows);
   write_committed();
   return status;
@@ -201,16 +244,17 @@ Status Stream::add_hotword(std::string_view phrase, double boost) {
 }
 
 void Stream::write_committed() {
-  for (; written_tokens_ < decoder_->num_committed(); ++written_tokens_) write(written_tokens_, &committed_);
+  for (; written_tokens_ < decoder_->num_committed(); ++written_tokens_)
+    write(tokens()[written_tokens_], &committed_);
 }
 
-void Stream::write(size_t token, Transcript* transcript) const {
-  transcript->append(config_.tokens[static_cast<size_t>(decoder_->tokens()[token].id)]);
+void Stream::write(const TimedToken& token, Transcript* transcript) const {
+  transcript->append(words_.piece(token.id));
 }
 
 std::string Stream::text() const {
   Transcript transcript = committed_;
-  for (size_t i = written_tokens_; i < decoder_->tokens().size(); ++i) write(i, &transcript);
+  for (size_t i = written_tokens_; i < tokens().size(); ++i) write(tokens()[i], &transcript);
   return transcript.text();
 }
 
@@ -221,14 +265,18 @@ Status Stream::fail(Status status) {
 
 Status Stream::reset() {
   frontend_->reset();
-  decoder_->reset();
-  committed_.clear();
   log_probs_.clear();
   if (resampler_) resampler_->reset();
   input_samples_ = 0;
-  filled_ = steps_ = written_tokens_ = 0;
+  filled_ = steps_ = 0;
+  row_ = 0;
+  begin_utterance();
+  utterance_ = 0;
+  if (endpointer_) endpointer_->reset();
+  clear_ended();
   finished_ = false;
   Status status = encoder_->reset();
+  if (status.ok()) status = speech_.reset();
   failed_ = !status.ok();
   return status;
 }

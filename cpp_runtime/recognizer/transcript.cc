@@ -8,7 +8,8 @@ constexpr std::string_view kWordStart = "\xE2\x96\x81";  // "▁" in UTF-8
 void Transcript::append(std::string_view piece) {
   while (!piece.empty()) {
     const bool space = piece.substr(0, kWordStart.size()) == kWordStart;
-    text_ += space ? ' ' : piece.front();
+    if (!space) text_ += piece.front();
+    if (space && !text_.empty() && text_.back() != ' ') text_ += ' ';
     piece.remove_prefix(space ? kWordStart.size() : 1);
   }
 }

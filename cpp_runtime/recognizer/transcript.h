@@ -6,7 +6,8 @@
 
 namespace edge_speech {
 
-// Text of pieces that arrive one by one: "▁" (U+2581) begins a word, everything else is written as it is.
+// Text of pieces that arrive one by one: "▁" (U+2581) begins a word, several in a row begin one, and
+// everything else is written as it is.
 class Transcript {
  public:
   void append(std::string_view piece);

@@ -72,7 +72,19 @@ void test_refusals() {
   }
   CtcGreedy decoder(kVocab, 0);
   const std::vector<float> impossible(kVocab, -std::numeric_limits<float>::infinity());
-  CHECK(decoder.step(impossible.data(), 1).ok());
+  CHECK(decoder.step(impossible.data(), 1).code() == Code::kInternal);
+}
+
+void test_nothing_follows_finish() {
+  CtcGreedy decoder(kVocab, 0);
+  const std::vector<float> rows = rows_of({1}, 0.8);
+  CHECK(decoder.step(rows.data(), 1).ok());
+  CHECK(decoder.num_settled() == 0);
+  decoder.finish();
+  CHECK(decoder.num_settled() == 1);
+  CHECK(decoder.step(rows.data(), 1).code() == Code::kFailedPrecondition);
+  decoder.reset();
+  CHECK(decoder.step(rows.data(), 1).ok() && decoder.tokens().size() == 1);
 }
 
 }  // namespace
@@ -83,5 +95,6 @@ int main() {
   edge_speech::test_a_token_grows_across_steps();
   edge_speech::test_another_blank();
   edge_speech::test_refusals();
+  edge_speech::test_nothing_follows_finish();
   return edge_speech::failures() != 0;
 }

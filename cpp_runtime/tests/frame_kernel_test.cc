@@ -63,9 +63,13 @@ int main() {
   using namespace edge_speech;
   FbankConfig config;
   test_kernels_agree(config);
+  config.extra_features = {"spectral_contrast", "chroma"};
+  test_kernels_agree(config);
   config.num_mel_bins = 23;
   config.frame_length_ms = 20.0625;
   config.window = "hamming";
+  test_kernels_agree(config);
+  config.frame_length_ms = 400.0;  // several bins of a band are its extremes
   test_kernels_agree(config);
   test_log();
   return failures() != 0;

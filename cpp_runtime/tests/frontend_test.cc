@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "features/frontend_config.h"
@@ -30,7 +31,14 @@ std::vector<FrontendConfig> configs() {
   zero.preemphasis = 0.97;
   zero.fft_size = 512;
   zero.log = "natural";
-  return {FbankConfig{}, MfccConfig{}, mfcc, reflected, zero};
+  FbankConfig fbank_and_extras;
+  fbank_and_extras.extra_features = {"spectral_contrast", "chroma"};
+  MfccConfig mfcc_and_extras = mfcc;
+  mfcc_and_extras.extra_features = {"chroma", "spectral_contrast"};
+  LogMelConfig log_mel_and_extras;
+  log_mel_and_extras.extra_features = {"chroma"};
+  return {FbankConfig{},   MfccConfig{},      mfcc, reflected, zero, fbank_and_extras,
+          mfcc_and_extras, log_mel_and_extras};
 }
 
 std::unique_ptr<Frontend> make(const FrontendConfig& config) {
@@ -146,6 +154,58 @@ void test_frames_reach_over_the_ends() {
     for (size_t n = 0; n < 60; ++n) CHECK(frames(framing, noise(n), 1) == frames(framing, noise(n), n + 1));
 }
 
+std::vector<float> columns(const std::vector<float>& rows, size_t width, size_t first, size_t count) {
+  std::vector<float> out;
+  for (size_t i = first; i < rows.size(); i += width)
+    out.insert(out.end(), rows.begin() + static_cast<std::ptrdiff_t>(i),
+               rows.begin() + static_cast<std::ptrdiff_t>(i + count));
+  return out;
+}
+
+template <typename Config>
+std::vector<float> frames_of(Config config, const std::vector<std::string>& extra_features) {
+  config.extra_features = extra_features;
+  const std::vector<float> samples = noise(16003);
+  return run(make(config).get(), samples, samples.size(), 1000);
+}
+
+// A front end's own features have the same bits with extra features beside them, and those in any order.
+template <typename Config>
+void test_extra_features_stand_beside_the_others(const Config& config, size_t own) {
+  const std::vector<float> both = frames_of(config, {"spectral_contrast", "chroma"});
+  const std::vector<float> turned = frames_of(config, {"chroma", "spectral_contrast"});
+  CHECK(columns(both, own + 19, 0, own) == frames_of(config, {}));
+  CHECK(columns(both, own + 19, own, 7) == columns(turned, own + 19, own + 12, 7));
+  CHECK(columns(both, own + 19, own + 7, 12) == columns(turned, own + 19, own, 12));
+  CHECK(columns(both, own + 19, 0, own + 7) == frames_of(config, {"spectral_contrast"}));
+}
+
+template <typename Config>
+void check_refused(const Config& config, const std::string& said) {
+  const Result<std::unique_ptr<Frontend>> frontend = create_frontend(config);
+  CHECK(!frontend.ok() && frontend.status().code() == Code::kInvalidArgument);
+  CHECK(!frontend.ok() && frontend.status().message().find(said) != std::string::npos);
+}
+
+void test_extra_features_are_refused() {
+  FbankConfig config;
+  config.extra_features = {"tempo"};
+  check_refused(config, "\"tempo\"; allowed: spectral_contrast, chroma");
+  config.extra_features = {"chroma", "chroma"};
+  check_refused(config, "twice");
+  config.extra_features = {"chroma", "spectral_contrast"};
+  config.chroma_tuning = std::numeric_limits<double>::quiet_NaN();
+  check_refused(config, "chroma_tuning is nan");
+  config.chroma_tuning = 0.0;
+  config.contrast_bands = 7;
+  check_refused(config, "contrast_bands is 7; allowed: 1 to 6");
+  config.contrast_bands = 6;
+  config.frame_length_ms = 4.0;
+  check_refused(config, "take a longer frame");
+  config.frame_length_ms = 1000.0;
+  check_refused(config, "take a shorter frame");
+}
+
 void test_first_frames_begin_where_they_are_centred() {
   FbankConfig snipped;
   snipped.snip_edges = true;
@@ -165,6 +225,10 @@ int main() {
     test_memory_is_bounded(config);
   }
   test_frames_reach_over_the_ends();
+  test_extra_features_stand_beside_the_others(FbankConfig{}, 80);
+  test_extra_features_stand_beside_the_others(MfccConfig{}, 13);
+  test_extra_features_stand_beside_the_others(LogMelConfig{}, 80);
+  test_extra_features_are_refused();
   test_first_frames_begin_where_they_are_centred();
   return failures() != 0;
 }

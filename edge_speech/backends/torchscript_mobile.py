@@ -18,17 +18,33 @@ EXTRA = 'pip install "edge-speech[tools]"'
 def load(path: Path, spec: StreamingSpec, num_threads: int) -> LiteEncoder:
     """Open a .ptl file and try one step. Sets torch's thread count for the process. Raises InputError."""
     import torch
-    from torch.jit.mobile import _load_for_lite_interpreter
 
     torch.set_num_threads(num_threads)
     try:
-        module = _load_for_lite_interpreter(str(path))  # type: ignore[no-untyped-call]
+        module = load_module(path)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: not a lite-interpreter file ({reason}); make the bundle again") from None
     encoder = LiteEncoder(module, spec)
     _try_step(path, encoder)
     return encoder
+
+
+def load_module(path: Path) -> Any:
+    """The module of a .ptl file, its int8 weights in the form of qnnpack, where PyTorch has it, as on phones.
+
+    Those of x86 servers overflow 16-bit sums without VNNI. Raises RuntimeError.
+    """
+    import torch
+    from torch.jit.mobile import _load_for_lite_interpreter
+
+    before = torch.backends.quantized.engine
+    try:
+        if "qnnpack" in torch.backends.quantized.supported_engines:
+            torch.backends.quantized.engine = "qnnpack"
+        return _load_for_lite_interpreter(str(path))  # type: ignore[no-untyped-call]
+    finally:
+        torch.backends.quantized.engine = before
 
 
 @dataclass(frozen=True)

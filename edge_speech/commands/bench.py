@@ -10,7 +10,9 @@ from edge_speech import backends
 from edge_speech.bench import Measurement, Request, measure
 from edge_speech.bench_page import render, table_rows
 from edge_speech.bundle import Artifact, Bundle, read_bundle
+from edge_speech.commands.decoding import add_decoding, decoder_options
 from edge_speech.commands.table import print_table
+from edge_speech.decoder import bundle_decoder, describe
 from edge_speech.errors import InputError
 from edge_speech.progress import track
 from edge_speech.recognizer import choose_artifact
@@ -19,7 +21,8 @@ SUMMARY = "latency, RTF and memory of a bundle on this machine"
 EXAMPLES = (
     "edge-speech bench bundle\n"
     "edge-speech bench bundle --backend all --html bench.html\n"
-    "edge-speech bench bundle --audio long.wav --realtime --json"
+    "edge-speech bench bundle --audio long.wav --realtime --json\n"
+    "edge-speech bench bundle --greedy"
 )
 
 
@@ -37,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--realtime", action="store_true", help="feed the audio at the pace it was spoken")
     parser.add_argument("--html", metavar="FILE", help="also write a page with latency histograms")
+    add_decoding(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -44,11 +48,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     _check_html(args.html)
     bundle = read_bundle(args.bundle)
     chosen = _runnable(bundle) if args.backend == "all" else [choose_artifact(bundle, args.backend)]
-    requests = [Request(args.bundle, a.path, args.threads, args.audio, args.realtime) for a in chosen]
+    options = decoder_options(args)
+    decoder = describe(options.over(bundle_decoder(bundle)))
+    common = args.threads, args.audio, args.realtime, options
+    requests = [Request(args.bundle, a.path, *common) for a in chosen]
     measurements = [measure(request) for request in track(requests, "bench", args.quiet)]
     if args.html:
         _write_page(Path(args.html), args.bundle, measurements)
-    return {"results": [m.result for m in measurements]}
+    return {"results": [m.result for m in measurements], "decoder": decoder}
 
 
 def show(document: dict[str, Any], args: argparse.Namespace) -> None:

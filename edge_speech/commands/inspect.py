@@ -7,6 +7,7 @@ from typing import Any
 
 from edge_speech.bundle import as_json, read_bundle
 from edge_speech.commands.table import print_table
+from edge_speech.decoder import in_words
 from edge_speech.features import frontend_from_dict
 
 SUMMARY = "what is in a bundle"
@@ -35,7 +36,9 @@ def show(document: dict[str, Any], args: argparse.Namespace) -> None:
         f"{encoder['right_context_frames'] * shift_ms:g} ms, one row per "
         f"{encoder['subsampling_factor'] * shift_ms:g} ms, {len(encoder['state'])} state tensors"
     )
-    print(f"decoder   {document['decoder']['type']}, {encoder['vocab_size']} tokens")
+    lm = document["decoder"].get("lm")
+    file = "" if lm is None else f", {lm['path']} of {lm['bytes']} bytes"
+    print(f"decoder   {in_words(document['decoder'])}, {encoder['vocab_size']} tokens{file}")
     print(f"quality   {_plain(document['quality'] or 'not measured')}")
     print(f"measured  {_plain((document['performance'] or {}).get('results', 'nothing'))}")
     rows = [["artifact", "backend", "precision", "status", "bytes"]]

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edge_speech.commands import lm_tune
 from edge_speech.errors import InputError
 from edge_speech.lm.model import NgramLm
 from edge_speech.lm.output import check_output, replaced
@@ -15,11 +16,12 @@ from edge_speech.lm.perplexity import perplexity
 from edge_speech.lm.text import read_sentences
 from edge_speech.lm.train import TrainConfig, train
 
-SUMMARY = "n-gram language models: estimate from text, compile for devices, measure"
+SUMMARY = "n-gram language models: estimate from text, compile for devices, measure, tune"
 EXAMPLES = (
     "edge-speech lm train text.txt.gz -o lm.arpa --order 4 --prune 0 0 1 1 --eval heldout.txt\n"
     "edge-speech lm compile lm.arpa -o lm.bin\n"
-    "edge-speech lm perplexity lm.bin heldout.txt --json"
+    "edge-speech lm perplexity lm.bin heldout.txt --json\n"
+    "edge-speech lm tune bundle dev.jsonl --lm lm.bin --plot wer.png"
 )
 _TRAIN = """\
 Estimate an n-gram model from text: UTF-8, one sentence a line, plain or .gz, words between spaces, spelled as
@@ -35,8 +37,8 @@ Words that the model does not have are counted as oov_words and left out of `per
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Three verbs, each with its own --help."""
-    verbs = parser.add_subparsers(dest="verb", metavar="train|compile|perplexity", required=True)
+    """Four verbs, each with its own --help."""
+    verbs = parser.add_subparsers(dest="verb", metavar="train|compile|perplexity|tune", required=True)
     _add_train(_verb(verbs, "train", _run_train, "estimate a model from text", _TRAIN))
     compile_ = _verb(verbs, "compile", _run_compile, "make an ARPA or KenLM file fit for devices", _COMPILE)
     compile_.add_argument("lm", metavar="IN", help="the model: ARPA, plain or .gz, or KenLM's binary file")
@@ -44,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     perplexity_ = _verb(verbs, "perplexity", _run_perplexity, "measure a model on a text", _PERPLEXITY)
     perplexity_.add_argument("lm", metavar="LM", help="compiled, ARPA (plain or .gz) or KenLM's binary file")
     perplexity_.add_argument("text", metavar="TEXT", help="one sentence a line, plain or .gz")
+    lm_tune.add_arguments(_verb(verbs, "tune", lm_tune.run, lm_tune.SUMMARY, lm_tune.DESCRIPTION))
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -53,7 +56,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(document: dict[str, Any], args: argparse.Namespace) -> None:
-    """One line for what was made, one for the perplexity."""
+    """One line for what was made, one for the perplexity; of a tuning its table."""
+    if args.verb == "tune":
+        lm_tune.show(document)
+        return
     if "path" in document:
         counts = ", ".join(f"{count} {n}-grams" for n, count in enumerate(document["ngrams"], start=1))
         print(f"{document['path']}  {counts}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from edge_speech.commands.decoding import add_decoder_options
 from edge_speech.commands.extras import import_extra
 
 SUMMARY = "turn model.pt into a verified, measured bundle for a device"
 EXAMPLES = (
     "edge-speech optimize model.pt --target linux-x86_64 -o bundle --dry-run\n"
-    "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval test.jsonl --calibration train.jsonl"
+    "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --calibration cal.jsonl\n"
+    "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --lm lm.arpa"
 )
 PRECISIONS = ("auto", "fp32", "fp16", "int8-dynamic", "int8-static")
 
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=PRECISIONS, default="auto", help="auto keeps int8 only where it pays (default)"
     )
     parser.add_argument("--backends", metavar="a,b", help="engines to build for (default: the target's)")
+    add_decoder_options(parser.add_argument_group("the bundle's decoder (greedy unless given)"))
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from edge_speech.audio import read_audio
+from edge_speech.commands.decoding import add_decoding, load_recognizer
 from edge_speech.encoder import FloatArray
+from edge_speech.endpoint import EndpointConfig
 from edge_speech.errors import InputError
-from edge_speech.hotwords import Hotword, read_hotwords
 from edge_speech.live import read_microphone, read_pipe
-from edge_speech.recognizer import FoundHotword, Recognizer, Stream, Token
+from edge_speech.recognizer import FoundHotword, Recognizer, Result, Stream
+from edge_speech.timed_log import Token, Word
+from edge_speech.vad import EnergyVad, OnnxVad, Vad, VadConfig
 
 SUMMARY = "text of recordings, of a pipe, or of the microphone"
 EXAMPLES = (
@@ -21,8 +25,10 @@ EXAMPLES = (
     "edge-speech transcribe bundle a.wav --chunk-ms 100 --json\n"
     "edge-speech transcribe bundle a.wav --beam-size 8\n"
     "edge-speech transcribe bundle a.wav --hotwords names.txt\n"
+    "edge-speech transcribe bundle a.wav --lm lm.bin --lm-weight 0.5 --word-bonus 1\n"
     "arecord -f S16_LE -r 16000 -t raw | edge-speech transcribe bundle -\n"
-    "edge-speech transcribe bundle --mic"
+    "edge-speech transcribe bundle --mic --endpoint\n"
+    "edge-speech transcribe bundle meeting.wav --endpoint-silence-ms 500 --endpoint-vad energy"
 )
 _MIC_PIECE_MS = 100.0
 _Pieces = Iterable[tuple[FloatArray, int]]
@@ -49,28 +55,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", metavar="N", type=int, default=1, help="threads of the engine (default: 1)"
     )
+    add_decoding(parser)
+    _add_endpoint_arguments(parser)
+
+
+def _add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    rules = EndpointConfig()
     parser.add_argument(
-        "--beam-size",
-        metavar="N",
-        type=int,
-        help="hypotheses of the search (default: 1, greedy; 8 with --hotwords)",
+        "--endpoint",
+        action="store_true",
+        help="a line per utterance, with its seconds: one ends after a silence, or, after "
+        f"{rules.max_utterance_ms / 1000:g} s, where no token is said",
     )
     parser.add_argument(
-        "--hotwords", metavar="FILE", help="phrases to prefer: one per line, optional tab and boost"
+        "--endpoint-silence-ms",
+        metavar="N",
+        type=float,
+        help=f"the silence that ends an utterance (default: {rules.min_trailing_silence_ms:g}); less answers "
+        "sooner, but cuts where a speaker stops to think; implies --endpoint",
+    )
+    parser.add_argument(
+        "--endpoint-vad",
+        metavar="NAME",
+        help="count only what this hears as no speech: energy (by loudness) or a silero-vad ONNX file; helps "
+        "when long words are cut; implies --endpoint",
     )
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One entry per input, printed as soon as it is there unless --json."""
     _check(args)
-    hotwords = read_hotwords(args.hotwords) if args.hotwords else ()
-    recognizer = Recognizer.load(args.bundle, args.backend, args.threads)
+    recognizer = load_recognizer(args)
     document = []
     for name in ["microphone"] if args.mic else args.audio:
-        entry = _transcribe(recognizer, name, hotwords, args)
+        say = _nothing if args.json else _printer(f"{name}: " if len(args.audio) > 1 else "")
+        entry = _transcribe(recognizer, name, args, say)
         document.append(entry)
-        if not args.json:
-            print(entry["text"] if len(args.audio) < 2 else f"{name}: {entry['text']}", flush=True)
+        if not _has_endpoints(args):
+            say(entry["text"])
     return document
 
 
@@ -85,37 +107,89 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("- is there twice, but there is one stdin")
     if args.chunk_ms is not None and not 0.1 <= args.chunk_ms <= 1e9:
         raise InputError(f"--chunk-ms is {args.chunk_ms:g}; allowed: 0.1 or more, for example 100")
+    if args.endpoint_silence_ms is not None and not args.endpoint_silence_ms > 0:
+        raise InputError(f"--endpoint-silence-ms is {args.endpoint_silence_ms:g}; allowed: above 0")
+
+
+def _printer(prefix: str) -> Callable[[str], None]:
+    return lambda line: print(f"{prefix}{line}", flush=True)
+
+
+def _nothing(_: str) -> None: ...
+
+
+def _has_endpoints(args: argparse.Namespace) -> bool:
+    return args.endpoint or args.endpoint_silence_ms is not None or args.endpoint_vad is not None
+
+
+def _open(recognizer: Recognizer, args: argparse.Namespace) -> Stream:
+    if not _has_endpoints(args):
+        return recognizer.create_stream()
+    rules = EndpointConfig()
+    if args.endpoint_silence_ms is not None:
+        rules = replace(rules, min_trailing_silence_ms=args.endpoint_silence_ms)
+    vad = _vad(args.endpoint_vad, recognizer.frontend.sample_rate)
+    return recognizer.create_stream(endpoint=rules, vad=vad)
+
+
+def _vad(name: str | None, sample_rate: int) -> Vad | None:
+    if name is None:
+        return None
+    return EnergyVad(VadConfig(sample_rate)) if name == "energy" else OnnxVad(name, sample_rate)
 
 
 def _transcribe(
-    recognizer: Recognizer, name: str, hotwords: Sequence[Hotword], args: argparse.Namespace
+    recognizer: Recognizer, name: str, args: argparse.Namespace, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    stream = recognizer.create_stream(hotwords=hotwords, beam_size=args.beam_size)
+    stream = _open(recognizer, args)
     live = args.mic or name == "-"
     start = time.perf_counter()
-    working_s = _feed(stream, _pieces(name, args), partials=live and not args.quiet)
-    tokens = [_rounded(token) for token in stream.result.tokens]
+    segments: list[Result] = []
+    hear = _listener(stream, segments, say) if _has_endpoints(args) else None
+    working_s = _feed(stream, _pieces(name, args), live and not args.quiet, hear)
     elapsed = working_s if live else time.perf_counter() - start
     rtf = elapsed / stream.audio_s if stream.audio_s else 0.0
-    entry = {"audio_filepath": name, "text": stream.result.text, "tokens": tokens}
-    if args.hotwords:
-        entry["hotwords"] = [_rounded_hotword(hotword) for hotword in stream.result.hotwords]
+    entry = {"audio_filepath": name} | _entry(segments if hear else [stream.result])
+    if not args.hotwords:
+        del entry["hotwords"]
+    if hear:
+        entry["segments"] = [_rounded_segment(segment) for segment in segments]
     return entry | {"audio_s": round(stream.audio_s, 3), "rtf": round(rtf, 5)}
 
 
-def _rounded(token: Token) -> dict[str, Any]:
-    """As JSON: times to the millisecond."""
+def _listener(stream: Stream, segments: list[Result], say: Callable[[str], None]) -> Callable[[], None]:
+    """What takes the utterances that have ended, but for empty ones, and says each."""
+
+    def hear() -> None:
+        for segment in stream.read_segments():
+            if segment.text:
+                segments.append(segment)
+                say(f"{segment.start_s:8.2f} {segment.end_s:8.2f}  {segment.text}")
+
+    return hear
+
+
+def _entry(results: Sequence[Result]) -> dict[str, Any]:
+    """Text, tokens, words and hotwords of all `results`, as JSON."""
     return {
-        "token": token.token,
-        "start_s": round(token.start_s, 3),
-        "end_s": round(token.end_s, 3),
-        "confidence": round(token.confidence, 4),
+        "text": " ".join(result.text for result in results),
+        "tokens": [{"token": t.token} | _rounded(t) for result in results for t in result.tokens],
+        "words": [{"word": w.text} | _rounded(w) for result in results for w in result.words],
+        "hotwords": [{"hotword": h.text} | _times(h) for result in results for h in result.hotwords],
     }
 
 
-def _rounded_hotword(hotword: FoundHotword) -> dict[str, Any]:
-    times = {"start_s": round(hotword.start_s, 3), "end_s": round(hotword.end_s, 3)}
-    return {"hotword": hotword.text, **times}
+def _rounded(part: Token | Word) -> dict[str, float]:
+    return _times(part) | {"confidence": round(part.confidence, 4)}
+
+
+def _times(part: Token | Word | FoundHotword | Result) -> dict[str, float]:
+    """To the millisecond."""
+    return {"start_s": round(part.start_s, 3), "end_s": round(part.end_s, 3)}
+
+
+def _rounded_segment(segment: Result) -> dict[str, Any]:
+    return {"text": segment.text} | _times(segment) | {"endpoint": segment.endpoint}
 
 
 def _pieces(name: str, args: argparse.Namespace) -> _Pieces:
@@ -146,16 +220,25 @@ def _until_interrupt(pieces: _Pieces) -> Iterator[tuple[FloatArray, int]]:
         return
 
 
-def _feed(stream: Stream, pieces: _Pieces, partials: bool) -> float:
-    """Run the stream over all pieces; seconds it worked. Changed texts go to stderr when `partials`."""
+def _feed(stream: Stream, pieces: _Pieces, partials: bool, hear: Callable[[], None] | None) -> float:
+    """Run the stream over all pieces, with `hear` after each; seconds it worked.
+
+    Changed texts go to stderr when `partials`.
+    """
     working_s, shown = 0.0, ""
     for samples, sample_rate in pieces:
         start = time.perf_counter()
         stream.accept_waveform(samples, sample_rate)
         working_s += time.perf_counter() - start
+        if hear:
+            hear()
         if partials and stream.result.text != shown:
             shown = stream.result.text
-            print(f"... {shown}", file=sys.stderr, flush=True)
+            if shown:
+                print(f"... {shown}", file=sys.stderr, flush=True)
     start = time.perf_counter()
     stream.input_finished()
-    return working_s + time.perf_counter() - start
+    working_s += time.perf_counter() - start
+    if hear:
+        hear()
+    return working_s

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from edge_speech.commands.table import print_table
+from edge_speech.decoder import in_words
 from edge_speech.verification import verify
 
 SUMMARY = "check a bundle's files, then its artifacts against its golden vectors"
@@ -27,6 +28,8 @@ def show(document: dict[str, Any], args: argparse.Namespace) -> None:
     """One line per artifact."""
     golden = "" if document["features_difference"] is not None else "; there are no golden vectors"
     print(f"{args.bundle}: {document['files']} files as the manifest says{golden}")
+    if document["text"] is not None:
+        print(f"decoder {in_words(document['decoder'])}: gives the golden text")
     rows = [["artifact", "backend", "precision", "status", "largest difference", "symbols agreeing"]]
     for check in document["artifacts"]:
         row = [check[key] for key in ("path", "backend", "precision", "status")]

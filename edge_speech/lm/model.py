@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from functools import cached_property
 from pathlib import Path
 
 from edge_speech import _core
@@ -11,6 +12,8 @@ from edge_speech.errors import InputError
 
 _MOST_TEXT = 1 << 31  # bytes of ARPA text out of a .gz
 _GZIP = b"\x1f\x8b"
+_COMPILED = b"ESNGRAM\n"
+_NO_WORDS = ("<s>", "</s>", "<unk>")
 
 
 class NgramLm:
@@ -36,6 +39,22 @@ class NgramLm:
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
 
+    @cached_property
+    def lexicon(self) -> _core.Lexicon:
+        """The model's words as a trie, made when a search first needs it and then shared."""
+        return _core.Lexicon.of(self.core)
+
+    @classmethod
+    def load_compiled(cls, path: Path | str) -> NgramLm:
+        """Map a file of `edge-speech lm compile` and nothing else, as for a bundle. Raises InputError."""
+        path = Path(path)
+        with path.open("rb") as file:
+            if file.read(len(_COMPILED)) != _COMPILED:
+                raise InputError(
+                    f"{path}: not a compiled language model; make it with `edge-speech lm compile`"
+                )
+        return cls.load(path)
+
     @property
     def order(self) -> int:
         """Words of the longest n-grams."""
@@ -45,6 +64,11 @@ class NgramLm:
     def counts(self) -> tuple[int, ...]:
         """Number of n-grams of each order, from 1 on."""
         return tuple(self.core.counts)
+
+    def words(self) -> list[str]:
+        """All its words but "<s>", "</s>" and "<unk>"."""
+        words = (word.decode("utf-8", "replace") for word in self.core.words())
+        return [word for word in words if word not in _NO_WORDS]
 
     def __contains__(self, word: str) -> bool:
         """Whether the model has the word; it does not have "<unk>"."""

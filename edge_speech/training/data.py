@@ -121,7 +121,8 @@ class TrainingSet(Dataset[Batch]):
         if not len(features):
             return features, numbers
         if _is_natural_log_mel(self.frontend):
-            features = augment.tilt(rng, features, how)
+            bins = self.frontend.num_mel_bins  # and not the extra features after them
+            features[:, :bins] = augment.tilt(rng, features[:, :bins], how)
         return augment.mask(rng, features, how), numbers
 
     def _distort(self, rng: np.random.Generator, waveform: FloatArray, how: Augment) -> FloatArray:
@@ -132,7 +133,7 @@ class TrainingSet(Dataset[Batch]):
         frames = torch.cat([self[step].features.flatten(0, 1) for step in range(min(batches, len(self)))])
         frames = frames[(frames != SILENCE).any(dim=1)]  # padding is not in any front end's statistics
         if isinstance(self.frontend, FbankConfig):
-            frames = frames[frames.mean(dim=1) > 0.0]
+            frames = frames[frames[:, : self.frontend.num_mel_bins].mean(dim=1) > 0.0]
         if len(frames) < 2:
             raise InputError("the training recordings hold no speech; check the manifests' audio")
         return frames.mean(dim=0).tolist(), frames.std(dim=0).clamp(min=1e-2).tolist()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from edge_speech.ctc import CtcConfig, CtcGreedy, CtcPrefixBeam
+from edge_speech.decoder import text_of
 from edge_speech.encoder import Encoder, FloatArray
 from edge_speech.features import FrontendConfig
 from edge_speech.recognizer import Recognizer
@@ -13,15 +15,19 @@ from edge_speech_tools.recordings import Recording
 
 @dataclass(frozen=True)
 class Line:
-    """Front end and tokens: everything of the device line but the encoder."""
+    """Front end, tokens and the bundle's decoder: everything of the device line but the encoder.
+
+    A `decoder` of None is greedy.
+    """
 
     frontend: FrontendConfig
     tokens: list[str]
+    decoder: CtcConfig | None = None
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came out for one recording: text, and log_probs (T_out, V) when they were kept."""
+    """What came out for one recording: the greedy text, and log_probs (T_out, V) when they were kept."""
 
     text: str
     log_probs: FloatArray | None
@@ -30,11 +36,17 @@ class Decoded:
 def decode(
     line: Line, encoder: Encoder, recordings: Iterable[Recording], keep_log_probs: bool = False
 ) -> Iterator[Decoded]:
-    """Each recording through one stream of the C++ core. Raises InputError on unreadable audio."""
+    """Each recording through one greedy stream of the C++ core. Raises InputError on unreadable audio."""
     recognizer = Recognizer(encoder, line.frontend, line.tokens)
     for recording in recordings:
         samples, sample_rate = recording.read()
-        stream = recognizer.create_stream(keep_log_probs=keep_log_probs)
+        stream = recognizer.create_stream(keep_log_probs=keep_log_probs, beam_size=1)
         stream.accept_waveform(samples, sample_rate)
         stream.input_finished()
         yield Decoded(stream.result.text, stream.log_probs() if keep_log_probs else None)
+
+
+def final_text(decoder: CtcGreedy | CtcPrefixBeam, decoded: Decoded) -> str:
+    """The text by another decoder, from the log_probs that were kept: no encoder runs again."""
+    assert decoded.log_probs is not None
+    return text_of(decoder, decoded.log_probs)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge_speech.decoder import open_decoder
 from edge_speech.encoder import Encoder
 from edge_speech_tools import parity, quality
-from edge_speech_tools.decoding import Line, decode
+from edge_speech_tools.decoding import Line, decode, final_text
 from edge_speech_tools.parity import Parity
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.progress import Progress
@@ -20,16 +21,24 @@ PYTORCH = "pytorch"
 
 
 @dataclass(frozen=True)
+class Quality:
+    """Word errors with the bundle's decoder, and with greedy decoding of the same log_probs."""
+
+    score: Score
+    greedy: Score
+
+
+@dataclass(frozen=True)
 class Measured:
     """What the passes made, and what was measured of each by `backend/precision`.
 
-    `parity`, `scores` and `latency` hold no entry where nothing was measured; `scores` has one more,
+    `parity`, `quality` and `latency` hold no entry where nothing was measured; `quality` has one more,
     `pytorch`. `latency` values have the keys of `edge-speech bench`. `compared` names the recordings.
     """
 
     results: tuple[PassResult, ...]
     parity: Mapping[str, Parity]
-    scores: Mapping[str, Score]
+    quality: Mapping[str, Quality]
     latency: Mapping[str, dict[str, Any]]
     compared: str
 
@@ -62,12 +71,15 @@ def _parity_line(key: str, p: Parity) -> str:
 
 def measure_quality(
     line: Line, encoders: Mapping[str, Encoder], recordings: Sequence[Recording], progress: Progress
-) -> dict[str, Score]:
-    """Word errors of each encoder, by key, on all recordings."""
+) -> dict[str, Quality]:
+    """Word errors of each encoder, by key, on all recordings; every encoder hears them once."""
     references = [recording.text for recording in recordings]
-    scores = {}
+    decoder, found = open_decoder(line.tokens, line.decoder), {}
     for key, encoder in encoders.items():
-        decoded = decode(line, encoder, progress.bar(recordings, f"WER {key}"))
-        scores[key] = quality.score(references, [d.text for d in decoded])
-        progress.say(f"quality  {key}: WER {scores[key].wer:.2f} %")
-    return scores
+        heard = decode(line, encoder, progress.bar(recordings, f"WER {key}"), keep_log_probs=True)
+        texts = [(final_text(decoder, one), one.text) for one in heard]
+        final, greedy = (quality.score(references, column) for column in zip(*texts, strict=True))
+        found[key] = Quality(final, greedy)
+        beside = "" if line.decoder is None else f", greedy {greedy.wer:.2f} %"
+        progress.say(f"quality  {key}: WER {final.wer:.2f} %{beside}")
+    return found

@@ -37,7 +37,7 @@ def measure_latency(
     recordings: Sequence[Recording],
     progress: Progress,
 ) -> dict[str, dict[str, Any]]:
-    """Bench results by `backend/precision`, on one thread; a figure is the median of the rounds.
+    """Bench results by `backend/precision`, on one thread, with the line's decoder; medians of the rounds.
 
     Peak memory is not among them: the artifacts share this process, `edge-speech bench` gives each its own.
     """
@@ -55,9 +55,8 @@ def measure_latency(
 def _load(line: Line, spec: StreamingSpec, result: PassResult) -> Loaded:
     start = time.perf_counter()
     encoder = load_encoder(result.backend, result.path, spec)
-    return Loaded(
-        result, Recognizer(encoder, line.frontend, line.tokens), 1e3 * (time.perf_counter() - start)
-    )
+    recognizer = Recognizer(encoder, line.frontend, line.tokens, decoder=line.decoder)
+    return Loaded(result, recognizer, 1e3 * (time.perf_counter() - start))
 
 
 def _waveform(recordings: Sequence[Recording], sample_rate: int) -> FloatArray:

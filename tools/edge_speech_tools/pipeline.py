@@ -19,21 +19,25 @@ from typing import Any
 from edge_speech import bundle
 from edge_speech.backends import load_encoder
 from edge_speech.bundle_manifest import Manifest
+from edge_speech.commands.decoding import decoder_options
+from edge_speech.ctc import CtcConfig, CtcPrefixBeam
+from edge_speech.decoder import manifest_decoder
 from edge_speech.encoder import FloatArray, StreamingSpec
 from edge_speech.errors import InputError
 from edge_speech.features import features_of, frontend_from_dict, frontend_to_dict
 from edge_speech.target import Target, load_target
 from edge_speech.training.checkpoint import LoadedModel, load_model
-from edge_speech_tools import golden, recordings, report
+from edge_speech_tools import golden, language_model, recordings, report
 from edge_speech_tools.choice import Candidate, Choice, Rules, choose
 from edge_speech_tools.contract import check_contract
 from edge_speech_tools.decoding import Line
-from edge_speech_tools.evaluation import PYTORCH, Measured, measure_parity, measure_quality
+from edge_speech_tools.evaluation import PYTORCH, Measured, Quality, measure_parity, measure_quality
+from edge_speech_tools.language_model import Fit, check_fit, oov_line
 from edge_speech_tools.latency import measure_latency
 from edge_speech_tools.passes import Pass, PassResult, Source, load_passes
 from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, Plan, make_plan
 from edge_speech_tools.progress import Progress
-from edge_speech_tools.quality import Score, require_words
+from edge_speech_tools.quality import require_words
 from edge_speech_tools.recordings import RecordingSet, at_rate
 from edge_speech_tools.reference import TorchEncoder, single_thread
 from edge_speech_tools.report import Inputs
@@ -57,6 +61,7 @@ class Job:
     loaded: LoadedModel
     spec: StreamingSpec
     line: Line
+    fit: Fit | None
     evaluation: RecordingSet | None
     calibration: RecordingSet | None
     progress: Progress
@@ -98,6 +103,7 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
         accuracy_budget=args.accuracy_budget,
         precision=args.precision,
         backends=names,
+        decoder=decoder_options(args),
         force=args.force,
         quiet=args.quiet,
         command=" ".join(["edge-speech", *sys.argv[1:]]),
@@ -126,7 +132,8 @@ def _load(config: OptimizeConfig, target: Target, plan: Plan) -> Job:
         raise InputError(
             f"the accuracy budget is {config.accuracy_budget:g}; it must be 0 or more points of WER"
         )
-    loaded = load_model(config.model)
+    decoder, evaluation = config.decoder.over(None), _evaluation(config)
+    loaded, progress = load_model(config.model), Progress(config.quiet)
     frontend = frontend_from_dict(loaded.frontend)
     return Job(
         config=config,
@@ -134,11 +141,30 @@ def _load(config: OptimizeConfig, target: Target, plan: Plan) -> Job:
         plan=plan,
         loaded=loaded,
         spec=check_contract(loaded.model, len(loaded.tokens), frontend.num_features),
-        line=Line(frontend, loaded.tokens),
-        evaluation=_evaluation(config),
+        line=Line(frontend, loaded.tokens, decoder),
+        fit=_fit(decoder, loaded.tokens, evaluation, progress),
+        evaluation=evaluation,
         calibration=_calibration(config),
-        progress=Progress(config.quiet),
+        progress=progress,
     )
+
+
+def _fit(
+    decoder: CtcConfig | None, tokens: list[str], evaluation: RecordingSet | None, progress: Progress
+) -> Fit | None:
+    """Before minutes of work: does the decoder take its config, and do the language model's words fit?"""
+    if decoder is None:
+        return None
+    CtcPrefixBeam(tokens, decoder)
+    if decoder.lm is None:
+        return None
+    texts = [recording.text for recording in evaluation.recordings] if evaluation else []
+    fit = check_fit(decoder.lm, decoder.lm_level, tokens, texts)
+    if fit.warning():
+        progress.say(f"decoder  {fit.warning()}")
+    if fit.on_texts is not None:
+        progress.say(f"decoder  {oov_line(fit.on_texts)}")
+    return fit
 
 
 def _evaluation(config: OptimizeConfig) -> RecordingSet | None:
@@ -187,13 +213,13 @@ def _measure(job: Job, results: tuple[PassResult, ...]) -> Measured:
         r.key: load_encoder(r.check_backend, r.path, job.spec) for r in results if r.check_backend is not None
     }
     differences = measure_parity(job.line, job.reference, engines, job.compared, job.progress)
-    scores: dict[str, Score] = {}
+    quality: dict[str, Quality] = {}
     if job.evaluation is not None:
         encoders = {PYTORCH: job.reference, **engines}
-        scores = measure_quality(job.line, encoders, job.evaluation.recordings, job.progress)
+        quality = measure_quality(job.line, encoders, job.evaluation.recordings, job.progress)
     timed = [r for r in results if r.check_backend == r.backend]
     latency = measure_latency(job.line, job.spec, timed, job.compared.recordings, job.progress)
-    return Measured(results, differences, scores, latency, job.compared.name)
+    return Measured(results, differences, quality, latency, job.compared.name)
 
 
 def _choose(job: Job, passes: Mapping[str, Pass], measured: Measured) -> Choice:
@@ -214,14 +240,14 @@ def _choose(job: Job, passes: Mapping[str, Pass], measured: Measured) -> Choice:
 
 def _candidate(result: PassResult, measured: Measured) -> Candidate:
     parity = measured.parity.get(result.key)
-    score, latency = measured.scores.get(result.key), measured.latency.get(result.key)
+    quality, latency = measured.quality.get(result.key), measured.latency.get(result.key)
     return Candidate(
         key=result.key,
         backend=result.backend,
         precision=result.precision,
         bytes=result.path.stat().st_size,
         argmax_agreement=parity.argmax_agreement if parity else None,
-        wer_added=score.wer - measured.scores[PYTORCH].wer if score else None,
+        wer_added=quality.score.wer - measured.quality[PYTORCH].score.wer if quality else None,
         latency_ms=latency["chunk_latency_ms"]["p50"] if latency else None,
         latency_p99_ms=latency["chunk_latency_ms"]["p99"] if latency else None,
     )
@@ -248,7 +274,7 @@ def _write(job: Job, folder: Path, measured: Measured, choice: Choice) -> dict[s
         target=job.target.name,
         frontend=frontend_to_dict(job.line.frontend),
         encoder=job.spec,
-        decoder={"type": "greedy", "blank_id": 0},
+        decoder=manifest_decoder(job.line.decoder, 0, language_model.write(folder, job.line.decoder)),
         tokens=bundle.write_tokens(folder, job.loaded.tokens),
         artifacts=tuple(_entry(folder, result, measured) for result in kept),
         golden=vectors,
@@ -280,6 +306,7 @@ def _inputs(job: Job, golden_name: str) -> Inputs:
         plan=job.plan,
         loaded=job.loaded,
         spec=job.spec,
+        decoder=language_model.describe_decoder(job.line.decoder, job.config.decoder.lm, job.fit),
         evaluation=job.evaluation.name if job.evaluation else None,
         golden=f"{job.compared.name}: {golden_name}",
         latency_is_targets=_is_target(job.target),

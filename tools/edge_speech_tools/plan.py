@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_speech.decoder import DecoderOptions
 from edge_speech.errors import InputError
 from edge_speech.target import Target
 from edge_speech_tools.passes import Pass
@@ -29,6 +30,7 @@ class OptimizeConfig:
     accuracy_budget: float = 0.5
     precision: str = AUTO
     backends: tuple[str, ...] = ()
+    decoder: DecoderOptions = field(default_factory=DecoderOptions)
     force: bool = False
     quiet: bool = False
     command: str = ""
@@ -143,16 +145,29 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     keys = ", ".join(f"{p.BACKEND}/{p.PRECISION}" for p in passes)
     compared = config.eval_manifest or config.calibration_manifest or "synthetic waveforms"
     steps = [Step("load", str(config.model), "read the checkpoint, check the encoder contract")]
+    steps += _decoder_steps(config)
     steps += [Step("build", f"{p.BACKEND}/{p.PRECISION}", (p.__doc__ or "").splitlines()[0]) for p in passes]
     steps.append(Step("parity", keys, f"log_probs and text against PyTorch, state carried, on {compared}"))
     if config.eval_manifest:
-        steps.append(
-            Step("quality", f"pytorch, {keys}", f"WER with confidence interval on {config.eval_manifest}")
-        )
+        measured = f"WER with confidence interval on {config.eval_manifest}"
+        beside = ", with the bundle's decoder and greedily" if _decoder_steps(config) else ""
+        steps.append(Step("quality", f"pytorch, {keys}", measured + beside))
     steps.append(Step("latency", keys, "chunk latency on this host, rounds of all artifacts interleaved"))
     steps.append(Step("choose", target.name, _rule(config, target)))
     steps.append(Step("bundle", str(config.output), "artifacts, tokens, golden vectors, report, manifest"))
     return steps
+
+
+def _decoder_steps(config: OptimizeConfig) -> list[Step]:
+    """Nothing when the bundle decodes greedily."""
+    options = config.decoder
+    if options.lm is not None:
+        compared = " and the texts of --eval" if config.eval_manifest else ""
+        detail = f"compile the language model, compare its words with the tokens{compared}"
+        return [Step("decoder", options.lm, detail)]
+    if options.beam_size in (None, 1):
+        return []
+    return [Step("decoder", f"beam {options.beam_size}", "prefix beam search without a language model")]
 
 
 def _rule(config: OptimizeConfig, target: Target) -> str:

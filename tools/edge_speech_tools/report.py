@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_speech.bundle_manifest import GREEDY
 from edge_speech.encoder import StreamingSpec
 from edge_speech.target import Target
 from edge_speech.training.checkpoint import LoadedModel
 from edge_speech_tools import provenance
 from edge_speech_tools.choice import Choice
-from edge_speech_tools.evaluation import PYTORCH, Measured
+from edge_speech_tools.evaluation import PYTORCH, Measured, Quality
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.plan import OptimizeConfig, Plan
 from edge_speech_tools.quality import difference_ci95, wer_ci95
@@ -24,14 +25,15 @@ FILES = ("report.json", "report.html")
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where a bundle comes from. `evaluation` and `golden` name recordings; `latency_is_targets` says whether
-    the host has the target's instruction set."""
+    """Where a bundle comes from. `decoder` is the report's; `evaluation` and `golden` name recordings;
+    `latency_is_targets` says whether the host has the target's instruction set."""
 
     config: OptimizeConfig
     target: Target
     plan: Plan
     loaded: LoadedModel
     spec: StreamingSpec
+    decoder: dict[str, Any]
     evaluation: str | None
     golden: str
     latency_is_targets: bool
@@ -43,6 +45,7 @@ def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any
         "model": _model(inputs),
         "target": asdict(inputs.target),
         "plan": inputs.plan.as_json(),
+        "decoder": inputs.decoder,
         "artifacts": [_artifact(r, measured, choice) for r in measured.results],
         "quality": _quality(inputs, measured),
         "performance": _performance(inputs, measured),
@@ -80,6 +83,7 @@ def manifest_quality(document: dict[str, Any], kept: Sequence[PassResult]) -> di
         "wer": best["wer"],
         "wer_ci95": best["wer_ci95"],
         "wer_fp32": quality["wer_pytorch"],
+        **({"wer_greedy": best["wer_greedy"]} if "wer_greedy" in best else {}),
     }
 
 
@@ -125,9 +129,10 @@ def _artifact(result: PassResult, measured: Measured, choice: Choice) -> dict[st
 
 
 def _quality(inputs: Inputs, measured: Measured) -> dict[str, Any] | None:
-    if not measured.scores:
+    if not measured.quality:
         return None
-    reference = measured.scores[PYTORCH]
+    reference = measured.quality[PYTORCH].score
+    searched = inputs.decoder["type"] != GREEDY
     return {
         "set": inputs.evaluation,
         "utterances": len(reference.words),
@@ -135,12 +140,13 @@ def _quality(inputs: Inputs, measured: Measured) -> dict[str, Any] | None:
         "accuracy_budget": inputs.config.accuracy_budget,
         "wer_pytorch": round(reference.wer, 3),
         "wer_pytorch_ci95": wer_ci95(reference),
-        "artifacts": [_score(r, measured) for r in measured.results if r.key in measured.scores],
+        **(_against_greedy("wer_pytorch", measured.quality[PYTORCH]) if searched else {}),
+        "artifacts": [_score(r, measured, searched) for r in measured.results if r.key in measured.quality],
     }
 
 
-def _score(result: PassResult, measured: Measured) -> dict[str, Any]:
-    own, reference = measured.scores[result.key], measured.scores[PYTORCH]
+def _score(result: PassResult, measured: Measured, searched: bool) -> dict[str, Any]:
+    own, reference = measured.quality[result.key].score, measured.quality[PYTORCH].score
     return {
         "backend": result.backend,
         "precision": result.precision,
@@ -148,6 +154,18 @@ def _score(result: PassResult, measured: Measured) -> dict[str, Any]:
         "wer_ci95": wer_ci95(own),
         "wer_added": round(own.wer - reference.wer, 3),
         "wer_added_ci95": difference_ci95(own, reference),
+        **(_against_greedy("wer", measured.quality[result.key]) if searched else {}),
+    }
+
+
+def _against_greedy(key: str, quality: Quality) -> dict[str, Any]:
+    """What greedy decoding makes of the same log_probs, and the search's WER minus that in points."""
+    own, greedy = quality.score, quality.greedy
+    return {
+        f"{key}_greedy": round(greedy.wer, 3),
+        f"{key}_greedy_ci95": wer_ci95(greedy),
+        f"{key}_against_greedy": round(own.wer - greedy.wer, 3),
+        f"{key}_against_greedy_ci95": difference_ci95(own, greedy),
     }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from edge_speech.bundle_manifest import LM_WEIGHTS
+from edge_speech.decoder import in_words
 from edge_speech_tools.svg import Bar, Interval, bar_chart, interval_chart
 
 STYLE = """
@@ -46,6 +48,7 @@ def as_html(report: dict[str, Any]) -> str:
     sections = [
         _section("Decision", _list(report["decision"])),
         _section("Artifacts", _artifacts(report["artifacts"])),
+        _section("Decoder", _decoder(report["decoder"])),
         _section("Word error rate", _quality(report["quality"])),
         _section("Latency", _performance(report["performance"])),
         _section("Plan", _plan(report["plan"])),
@@ -139,20 +142,64 @@ def _key(entry: dict[str, Any]) -> str:
     return f"{entry['backend']}/{entry['precision']}"
 
 
+def _decoder(decoder: dict[str, Any]) -> str:
+    """The search; of a language model its size, and how it fits tokens and evaluation texts."""
+    lm = decoder.get("lm")
+    if lm is None:
+        return f"<p>{escape(in_words(decoder)).capitalize()}, without a language model.</p>"
+    ngrams = ", ".join(f"{count} {n}-grams" for n, count in enumerate(lm["ngrams"], start=1))
+    rows = [
+        ("search", f"beam {decoder['beam_size']}"),
+        ("weights", ", ".join(f"{key} {decoder[key]:g}" for key in LM_WEIGHTS)),
+        ("language model", f"{lm['source']}: {lm['bytes'] / 1024:.0f} KiB in the bundle, {ngrams}"),
+        ("not spelled by the tokens", f"{lm['unspellable_words']} of its {lm['words']} words"),
+        ("on the evaluation texts", _on_texts(lm["eval"])),
+    ]
+    return _table(["", ""], [("", [escape(cell) for cell in row]) for row in rows], text_columns=2)
+
+
+def _on_texts(measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return "not measured: no --eval manifest was given"
+    return (
+        f"perplexity {measured['perplexity']:.2f}; {measured['oov_words']} of {measured['words']} words "
+        f"({measured['oov_percent']:.1f} %) are not in the model"
+    )
+
+
 def _quality(quality: dict[str, Any] | None) -> str:
     if quality is None:
         return "<p>Not measured: no <code>--eval</code> manifest was given.</p>"
-    reference = Interval("pytorch", quality["wer_pytorch"], *quality["wer_pytorch_ci95"])
-    own = [Interval(_key(a), a["wer"], *a["wer_ci95"]) for a in quality["artifacts"]]
-    rows = [("", [escape(_key(a)), f"{a['wer']:.2f}", f"{a['wer_added']:+.2f}", _range(a["wer_added_ci95"])])
-            for a in quality["artifacts"]]  # fmt: skip
+    searched = "wer_pytorch_greedy" in quality
+    shown = [i for e in quality["artifacts"] for i in _intervals(_key(e), "wer", e)]
+    heads = ["artifact", "WER %", "against PyTorch", "95 % interval of that"]
+    heads += ["greedy WER %", "against greedy", "95 % interval of that"] if searched else []
     caption = (
         f"WER in percent on {quality['set']}: {quality['utterances']} utterances, {quality['words']} words; "
         f"lines are 95 % bootstrap intervals. Budget: {quality['accuracy_budget']:g} points above PyTorch."
     )
-    return _figure(interval_chart([reference, *own]), caption) + _table(
-        ["artifact", "WER %", "against PyTorch", "95 % interval of that"], rows
+    chart = interval_chart([*_intervals("pytorch", "wer_pytorch", quality), *shown])
+    return _figure(chart, caption) + _table(heads, [("", _quality_cells(e)) for e in quality["artifacts"]])
+
+
+def _intervals(name: str, key: str, figures: dict[str, Any]) -> list[Interval]:
+    """The bundle's decoder, and greedy where it is another."""
+    own = [Interval(name, figures[key], *figures[f"{key}_ci95"])]
+    greedy = f"{key}_greedy"
+    beside = (
+        [Interval(f"{name}, greedy", figures[greedy], *figures[f"{greedy}_ci95"])]
+        if greedy in figures
+        else []
     )
+    return own + beside
+
+
+def _quality_cells(e: dict[str, Any]) -> list[str]:
+    cells = [escape(_key(e)), f"{e['wer']:.2f}", f"{e['wer_added']:+.2f}", _range(e["wer_added_ci95"])]
+    if "wer_greedy" not in e:
+        return cells
+    against = f"{e['wer_against_greedy']:+.2f}", _range(e["wer_against_greedy_ci95"])
+    return [*cells, f"{e['wer_greedy']:.2f}", *against]
 
 
 def _range(interval: Sequence[float]) -> str:

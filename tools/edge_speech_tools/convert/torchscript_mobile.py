@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.jit.mobile import _load_for_lite_interpreter
 
+from edge_speech.backends.torchscript_mobile import load_module
 from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import CheckFailed
 from edge_speech_tools.convert.onnx import example_features
@@ -61,7 +61,7 @@ def compare_steps(model: torch.nn.Module, path: Path, spec: StreamingSpec) -> fl
     """Largest absolute difference over all outputs of two steps, the state carried: the first step's
     state is all zeros, so only the second shows that the state is read."""
     with quiet():
-        loaded = _load_for_lite_interpreter(str(path))  # type: ignore[no-untyped-call]
+        loaded = load_module(path)
     features = example_features(spec)
     want_state = got_state = tuple(model.initial_state(1))  # type: ignore[operator]
     worst = 0.0
