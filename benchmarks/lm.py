@@ -1,6 +1,6 @@
-"""An n-gram model's making, size, speed and worth, beside KenLM, as JSON.
+"""An n-gram model's making, size and speed, beside KenLM, as JSON; benchmarks/fusion.py has its worth.
 
-    python benchmarks/lm.py TEXT [--held-out 1000] [--order 4] [--prune 0 0 1 1] [--utterances 200] [-o FILE]
+    python benchmarks/lm.py TEXT [--held-out 1000] [--order 4] [--prune 0 0 1 1] [-o FILE]
         [--build-binary PROGRAM]
 
 TEXT has one sentence a line, plain or .gz; its last lines are held out. Reported are the time to train, the
@@ -8,10 +8,6 @@ size of the compiled model, the time to load it, the perplexity on the held-out 
 sentences given as text from Python, and how far any prefix of one is from KenLM's score (natural logarithm).
 Beside it, where it is installed, KenLM; with --build-binary (a program that kenlm's wheel does not have) also
 its "probing" and "trie" files, their sizes and the time until ours and KenLM have loaded them.
-
-`recognition`: for log_probs simulated from held-out lines (benchmarks/posteriors.py says how) at several
-error rates, with characters and with 500 pieces, the error rates in percent of greedy decoding: what a
-decoder with the model starts from.
 """
 
 from __future__ import annotations
@@ -30,19 +26,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import jiwer
 import numpy as np
-from posteriors import Simulator, character_pieces, frequent_pieces
 
-from edge_speech.ctc import CtcGreedy
 from edge_speech.lm.model import NgramLm
 from edge_speech.lm.perplexity import perplexity
 from edge_speech.lm.text import read_sentences
 from edge_speech.lm.train import TrainConfig, train
 from edge_speech_tools.provenance import host
 
-ERROR_RATES = (0.0, 0.02, 0.05, 0.10)
-PIECES = 500
 RUNS = 21
 
 
@@ -57,8 +48,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "train": asdict(config),
         "model": model,
-        "recognition": measure_recognition(known, held_out[: args.utterances]),
-        "utterances": min(args.utterances, len(held_out)),
         "machine": {**host(), "python": platform.python_version(), "numpy": version("numpy")},
     }
 
@@ -129,33 +118,6 @@ def farthest_prefix(lm: NgramLm, peer: Any, line: str) -> float:
     return float(np.abs(np.cumsum(lm.log_probs(line)) - theirs).max())
 
 
-def measure_recognition(known: list[list[str]], spoken: list[list[str]]) -> list[dict[str, Any]]:
-    sets = {"characters": character_pieces([*known, *spoken])}
-    sets["pieces"] = tuple(dict.fromkeys((*sets["characters"], *frequent_pieces(known, PIECES))))
-    results = []
-    for units, pieces in sets.items():
-        for error_rate in ERROR_RATES:
-            heard = recognise(Simulator(pieces, error_rate), spoken)
-            said = [" ".join(words) for words in spoken]
-            rates = {
-                "wer": round(100 * jiwer.wer(said, heard), 2),
-                "cer": round(100 * jiwer.cer(said, heard), 2),
-            }
-            results.append(
-                {"units": units, "vocab_size": len(pieces), "error_rate": error_rate, "greedy": rates}
-            )
-    return results
-
-
-def recognise(simulator: Simulator, spoken: list[list[str]]) -> list[str]:
-    decoder, heard = CtcGreedy(list(simulator.pieces)), []
-    for words in spoken:
-        decoder.reset()
-        decoder.step(simulator.log_probs(words))
-        heard.append(decoder.finish().text)
-    return heard
-
-
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     start = time.perf_counter()
     value = function()
@@ -168,7 +130,6 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=1000, help="last lines not trained on")
     parser.add_argument("--order", type=int, default=4)
     parser.add_argument("--prune", type=int, nargs="+", default=[0])
-    parser.add_argument("--utterances", type=int, default=200, help="held-out lines to simulate")
     parser.add_argument("--build-binary", type=Path, help="KenLM's program of that name")
     parser.add_argument("-o", "--output", type=Path, help="write the JSON here as well")
     args = parser.parse_args()
