@@ -44,7 +44,14 @@ double TextScores::extended(const PrefixTree& tree, PrefixTree::Node node, int t
 
 void TextScores::add(const PrefixTree& tree, PrefixTree::Node node) {
   if (node >= nodes_.size()) nodes_.resize(node + size_t{1});
-  nodes_[node] = make(&nodes_[tree.parent(node)], tree.token(node));
+  Node* parent = &nodes_[tree.parent(node)];
+  if (active()) {
+    nodes_[node] = make(parent, tree.token(node));
+    return;
+  }
+  nodes_[node].boost = parent->boost;
+  nodes_[node].state = hotwords_.begin();
+  nodes_[node].completed = Hotwords::kNone;
 }
 
 WordScores::Bounds TextScores::bounds(PrefixTree::Node node) {

@@ -66,7 +66,7 @@ Status WordScores::check_tokens() const {
 }
 
 WordScores::State WordScores::begin() const {
-  return {fusion_.model ? fusion_.model->begin() : LmState{}, kBetween, 0.0, 0.0};
+  return {0.0, 0.0, kBetween, fusion_.model ? fusion_.model->begin() : LmState{}};
 }
 
 // A word outside the lexicon, or one that is not complete, may still become one that nobody knows.
@@ -107,7 +107,7 @@ WordScores::State WordScores::extended(const State& state, const End& end, int t
     if (piece[i] == ' ') {
       End ended = i == 0 ? end : this->end(next);
       if (next.at == lexicon.root()) ended.sum = kImpossible;
-      next = {ended.history, lexicon.root(), ended.sum, 0.0};
+      next = {ended.sum, 0.0, lexicon.root(), ended.history};
     } else if (next.at != kOutside) {
       next.at = lexicon.child(next.at == kBetween ? lexicon.root() : next.at, piece[i]);
     }
@@ -118,7 +118,7 @@ WordScores::State WordScores::extended(const State& state, const End& end, int t
 
 WordScores::State WordScores::with_token(const State& state, int token) const {
   const End end = with_word(state, token_ids_[static_cast<size_t>(token)]);
-  return {end.history, kBetween, end.sum, 0.0};
+  return {end.sum, 0.0, kBetween, end.history};
 }
 
 double WordScores::final_score(const End& end) const {

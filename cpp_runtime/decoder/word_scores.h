@@ -36,9 +36,9 @@ class WordScores {
   // Where a text is: `sum` is for its finished words, and `ahead` is the most that the word in progress can
   // be worth without looking at the words before it, which is exchanged for the model's score at its end.
   struct State {
-    LmState history;
-    Lexicon::Node at;  // of the word in progress in the lexicon, or kBetween, kOutside
     double sum, ahead;
+    Lexicon::Node at;  // of the word in progress in the lexicon, or kBetween, kOutside
+    LmState history;
 
     double score() const { return sum + ahead; }
   };
