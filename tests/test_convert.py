@@ -80,11 +80,7 @@ def test_artifact_streams_like_the_model(
     result = built[name]
     assert (result.backend, result.precision) == (PASSES[name].BACKEND, PASSES[name].PRECISION)
     model = streaming_double()
-    loaded = (
-        onnx_step(result.path)
-        if result.path.suffix == ".onnx"
-        else torch_step(load_module(result.path))
-    )
+    loaded = onnx_step(result.path) if result.path.suffix == ".onnx" else torch_step(load_module(result.path))
     got = stream(loaded, features, model.spec)
     want = stream(torch_step(model), features, model.spec)
     assert got.shape == want.shape
