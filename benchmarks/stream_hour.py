@@ -132,10 +132,10 @@ def run(request: Request) -> dict[str, Any]:
         if request.reset and i % len(pieces) == 0:
             stream.reset()
         accept_ms[i], read_ms[i] = feed(stream, piece, rate)
-        if (i + 1) % PIECES_A_MINUTE == 0:
-            samples.append(sample(stream))
         if i + 1 == PIECES_A_MINUTE:
             time.sleep(max(0.0, SETTLED_S - (time.perf_counter() - start)))
+        if (i + 1) % PIECES_A_MINUTE == 0:
+            samples.append(sample(stream))
     working_s = sum(accept_ms) / 1000
     return report(request, samples, accept_ms, read_ms) | {"rtf": round(working_s / request.minutes / 60, 5)}
 
