@@ -87,7 +87,8 @@ class CtcConfig:
     `unknown_score` besides (-math.inf: no such words). Of a word in progress, the most that it may become
     counts, by the model's unigrams. `lm_level` "word" needs tokens that mark word starts with "▁", whatever
     their length; "token" takes each token for a word of a model that was trained on lines of tokens. With a
-    `lexicon` there are no words but its own, with a language model or without.
+    `lexicon` there are no words but its own, with a language model or without; a row that leaves no text
+    possible is passed over.
     """
 
     beam_size: int = 8

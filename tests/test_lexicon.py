@@ -60,6 +60,14 @@ def test_a_lexicon_without_a_model_counts_words() -> None:
     assert (plain.finish().text, bound.finish().text) == ("ad c", "ab c")
 
 
+def test_rows_that_allow_no_word_are_passed_over() -> None:
+    decoder = CtcPrefixBeam(LETTERS, CtcConfig(lexicon=Lexicon(["ab"])))
+    said = np.full((5, len(LETTERS)), -np.inf, np.float32)
+    said[range(5), [1, 2, 4, 3, 0]] = 0.0  # "ac" and "b"
+    decoder.step(said)
+    assert decoder.finish().text == "ab"
+
+
 def test_reading_a_file(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("ab\ta b\n\nc  c\nab\n", encoding="utf-8")

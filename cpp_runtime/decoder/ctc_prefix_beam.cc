@@ -114,9 +114,11 @@ void CtcPrefixBeam::advance(const float* row) {
   propose_stays(row);
   select_tokens();
   propose_extensions();
-  drop_unlikely();
-  build(row);
-  replace_beam();
+  if (!candidates_.empty()) {  // else no text of the lexicon is possible, and the row is passed over
+    drop_unlikely();
+    build(row);
+    replace_beam();
+  }
   ++row_;
   if (prefixes_.length(beam_.front().node) - num_committed_ > config_.max_undecided_tokens) commit();
   if (row_ % kRowsPerCommit != 0) return;

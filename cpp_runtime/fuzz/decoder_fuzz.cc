@@ -70,8 +70,15 @@ std::vector<std::string> pieces(FuzzInput* in, size_t vocab_size) {
 
 LmFusion language_model(FuzzInput* in) {
   static const std::shared_ptr<const LanguageModel> model = NgramModel::from_arpa(kArpa).value();
-  if (!in->flag()) return {};
-  return {model, nats(in, 3.0), nats(in, 4.0) - 2.0, -nats(in, 20.0)};
+  LmFusion fusion;
+  if (in->flag()) fusion.model = model;
+  if (in->flag())
+    fusion.lexicon = Lexicon::only({"one", "two", "t", "é", "onetwo"}, fusion.model.get()).value();
+  fusion.level = in->raw<uint8_t>() % 4 == 0 ? LmLevel::kToken : LmLevel::kWord;
+  fusion.lm_weight = nats(in, 3.0);
+  fusion.word_bonus = nats(in, 4.0) - 2.0;
+  fusion.unknown_score = in->flag() ? -nats(in, 20.0) : -kInfinity;
+  return fusion;
 }
 
 // Symbols that differ by a few nats, with -infinity among them, and now and then something broken.
@@ -242,7 +249,8 @@ void Twins::check_n_best() const {
   for (size_t i = 0; i < found.size(); ++i) {
     FUZZ_CHECK(same(found[i].tokens, others[i].tokens));
     FUZZ_CHECK(found[i].log_prob == others[i].log_prob && found[i].score == others[i].score);
-    FUZZ_CHECK(std::isfinite(found[i].log_prob) && std::isfinite(found[i].score));
+    FUZZ_CHECK(std::isfinite(found[i].log_prob));
+    FUZZ_CHECK(std::isfinite(found[i].score) || finished_);  // a last word may be none of the lexicon's
     FUZZ_CHECK(i == 0 || found[i].score <= found[i - 1].score);
     FUZZ_CHECK(begins(found[i].tokens, tokens_, finished_ ? 0 : settled_));
     check_tokens(found[i].tokens);

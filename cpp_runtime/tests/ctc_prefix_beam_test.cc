@@ -161,8 +161,30 @@ std::unique_ptr<CtcPrefixBeam> make_with_pieces(const LmFusion& lm = {}) {
   return std::move(beam.value());
 }
 
-void test_a_language_model_asks_for_no_memory() {
-  const auto beam = make_with_pieces({std::make_shared<Alphabet>(), 0.7, 0.5, -4.0});
+LmFusion alphabet(LmLevel level) {
+  LmFusion fusion;
+  fusion.model = std::make_shared<Alphabet>();
+  fusion.level = level;
+  fusion.lm_weight = 0.7;
+  fusion.word_bonus = 0.5;
+  fusion.unknown_score = -4.0;
+  return fusion;
+}
+
+// No words but those of one or two letters.
+LmFusion closed_alphabet() {
+  std::vector<std::string> words;
+  for (char a = 'a'; a <= 'z'; ++a) {
+    words.push_back({a});
+    for (char b = 'a'; b <= 'z'; ++b) words.push_back({a, b});
+  }
+  LmFusion fusion = alphabet(LmLevel::kWord);
+  fusion.lexicon = Lexicon::only(words, fusion.model.get()).value();
+  return fusion;
+}
+
+void test_a_language_model_asks_for_no_memory(const LmFusion& fusion) {
+  const auto beam = make_with_pieces(fusion);
   const std::vector<float> rows = speech(2000, 7);
   double score = 0.0;
   for (int run = 0; run < 2; ++run) {
@@ -176,8 +198,8 @@ void test_a_language_model_asks_for_no_memory() {
     CHECK(run == 0 || best.score == score);
     score = best.score;
   }
-  CHECK(!CtcPrefixBeam::create(2, 0, {}, {"", "a"}, {std::make_shared<Alphabet>()}).ok());
-  CHECK(!CtcPrefixBeam::create(kVocab, 0, {}, {}, {std::make_shared<Alphabet>()}).ok());
+  CHECK(!CtcPrefixBeam::create(2, 0, {}, {"", "z"}, fusion).ok());
+  CHECK(!CtcPrefixBeam::create(kVocab, 0, {}, {}, fusion).ok());
 }
 
 void test_hotwords_come_and_go() {
@@ -234,7 +256,9 @@ int main() {
   edge_speech::test_what_is_settled_stays();
   for (size_t beam_size : {1, 8, 32}) edge_speech::test_an_hour_allocates_nothing_but_its_result(beam_size);
   edge_speech::test_a_warm_search_allocates_nothing();
-  edge_speech::test_a_language_model_asks_for_no_memory();
+  edge_speech::test_a_language_model_asks_for_no_memory(edge_speech::alphabet(edge_speech::LmLevel::kWord));
+  edge_speech::test_a_language_model_asks_for_no_memory(edge_speech::alphabet(edge_speech::LmLevel::kToken));
+  edge_speech::test_a_language_model_asks_for_no_memory(edge_speech::closed_alphabet());
   edge_speech::test_hotwords_come_and_go();
   edge_speech::test_refusals();
   return edge_speech::failures() != 0;
