@@ -49,20 +49,19 @@ def test_interval_and_p_value_are_scipys() -> None:
     theirs = bootstrap((b - a, words), statistic, paired=True, n_resamples=20000, method="percentile", rng=0)
     ours = difference_ci95(Score(b, words), Score(a, words))
     np.testing.assert_allclose(ours, theirs.confidence_interval, atol=0.4)
-    distribution = theirs.bootstrap_distribution
-    assert better_fraction(Score(b, words), Score(a, words)) == pytest.approx(
-        (distribution < 0).mean(), abs=0.03
-    )
-    p_value = 2 * min((distribution <= 0).mean(), (distribution >= 0).mean())
+    drawn = theirs.bootstrap_distribution
+    assert better_fraction(Score(b, words), Score(a, words)) == pytest.approx((drawn < 0).mean(), abs=0.03)
+    p_value = 2 * min((drawn <= 0).mean(), (drawn >= 0).mean())
+    assert 0.01 < p_value < 0.5
     assert difference_p_value(Score(b, words), Score(a, words)) == pytest.approx(p_value, abs=0.04)
 
 
 def test_equal_systems_are_called_different_about_as_often_as_it_says() -> None:
     rng, words = np.random.default_rng(4), np.full(50, 8)
-    pairs = [(rng.binomial(8, 0.2, size=50), rng.binomial(8, 0.2, size=50)) for _ in range(100)]
+    pairs = [(rng.binomial(8, 0.2, size=50), rng.binomial(8, 0.2, size=50)) for _ in range(60)]
     p_values = [difference_p_value(Score(a, words), Score(b, words)) for a, b in pairs]
-    assert 1 <= sum(p < 0.05 for p in p_values) <= 12
-    assert 35 <= sum(p < 0.5 for p in p_values) <= 65
+    assert 1 <= sum(p < 0.05 for p in p_values) <= 8
+    assert 20 <= sum(p < 0.5 for p in p_values) <= 40
 
 
 def test_a_difference_everywhere_is_certain() -> None:
