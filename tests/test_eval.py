@@ -158,7 +158,7 @@ def test_keep_going_says_which_were_left_out(work: Path) -> None:
 
 REFUSED = {
     "a missing recording is found first": (("bad.jsonl",), "missing.wav: No such file (1 of 5 are missing)"),
-    "a broken one ends it": (("broken.jsonl",), "broken.wav: not readable audio"),
+    "a broken one ends it": (("broken.jsonl",), "or add --keep-going to leave out what"),
     "nobody named": (("nameless.jsonl", "--per-speaker"), "no line has a 'speaker'"),
     "no errors": (("m.jsonl", "--errors", "0"), "--errors is 0"),
     "no such language": (("m.jsonl", "--normalize", "--language", "xx"), "language 'xx'"),

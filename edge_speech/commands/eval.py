@@ -69,12 +69,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     failed: list[dict[str, str]] = []
 
     def leave_out(utterance: Utterance, reason: str) -> None:
+        if not args.keep_going:
+            raise InputError(f"{reason}; or add --keep-going to leave out what cannot be read")
         failed.append({"audio_filepath": str(utterance.audio_path), "reason": reason})
         print(f"left out: {reason}", file=sys.stderr)
 
-    on_unreadable = leave_out if args.keep_going else None
     scores, decoded = evaluate(
-        recognizer, utterances, args.quiet, normalize=normalize, on_unreadable=on_unreadable
+        recognizer, utterances, args.quiet, normalize=normalize, on_unreadable=leave_out
     )
     document = {key: _rounded(value) for key, value in asdict(scores).items()}
     document |= {"backend": recognizer.artifact.backend, "precision": recognizer.artifact.precision}
