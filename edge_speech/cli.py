@@ -21,6 +21,7 @@ COMMANDS = (
     "optimize",
     "transcribe",
     "eval",
+    "compare",
     "bench",
     "verify",
     "inspect",

@@ -97,7 +97,18 @@ def test_packed_bundle_is_a_bundle(work: Path) -> None:
 
 def test_eval(work: Path) -> None:
     document = json.loads(done(work, "eval", "bundle", "m.jsonl", "--json"))
-    keys = ["wer", "cer", "utterances", "words", "audio_s", "rtf", "backend", "precision", "decoder"]
+    keys = [
+        "wer",
+        "wer_ci95",
+        "cer",
+        "utterances",
+        "words",
+        "audio_s",
+        "rtf",
+        "backend",
+        "precision",
+        "decoder",
+    ]
     assert list(document) == keys
     assert document["decoder"] == {"type": "greedy"}
     assert (document["utterances"], document["words"], document["audio_s"]) == (2, 4, 3.125)

@@ -21,6 +21,7 @@ from edge_speech.audio import read_audio
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech.features import FbankConfig, frontend_to_dict
 from edge_speech.manifest import read_manifest
+from edge_speech.quality import Score
 from edge_speech.recognizer import Recognizer
 from edge_speech.training.checkpoint import LoadedModel, load_model, save_model
 from edge_speech.training.models import conformer
@@ -29,7 +30,6 @@ from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.evaluation import PYTORCH, Quality
 from edge_speech_tools.passes import PassResult, Source
 from edge_speech_tools.plan import OptimizeConfig
-from edge_speech_tools.quality import Score
 
 WORDS = "zero one two three four five six seven eight nine".split()
 TOKENS = ["<blk>", *(f"▁{word}" for word in WORDS)]

@@ -22,6 +22,7 @@ from edge_speech.features import frontend_from_dict
 from edge_speech.lm.model import NgramLm
 from edge_speech.lm.train import TrainConfig, train
 from edge_speech.manifest import read_manifest
+from edge_speech.quality import Score
 from edge_speech.recognizer import Recognizer
 from edge_speech.verification import verify
 from edge_speech_tools import language_model, latency, pipeline, report_html
@@ -30,7 +31,6 @@ from edge_speech_tools.evaluation import PYTORCH, Measured, Quality, measure_qua
 from edge_speech_tools.language_model import Speller, check_fit
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.progress import Progress
-from edge_speech_tools.quality import Score
 from edge_speech_tools.recordings import Recording
 from test_optimize import TOKENS, WORDS, config_of, write_model
 from tiny import FRONTEND, SPEC, TinyEncoder, TinyStream, speech_like

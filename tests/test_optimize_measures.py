@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from edge_speech.errors import CheckFailed, InputError
+from edge_speech.quality import Score, difference_ci95, require_words, score, wer_ci95
 from edge_speech_tools.decoding import Decoded
 from edge_speech_tools.parity import Parity, check_fp32, compare
-from edge_speech_tools.quality import Score, difference_ci95, require_words, score, wer_ci95
 
 REFERENCES = ["one two three", "four", "five six", "seven eight nine zero", ""]
 HYPOTHESES = ["one three", "four four", "five six", "eight seven nine", "one"]

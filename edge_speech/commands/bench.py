@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from edge_speech import backends
-from edge_speech.bench import Measurement, Request, measure
+from edge_speech.bench import Request, measure
 from edge_speech.bench_page import render, table_rows
 from edge_speech.bundle import Artifact, Bundle, read_bundle
 from edge_speech.commands.decoding import add_decoding, decoder_options
 from edge_speech.commands.table import print_table
 from edge_speech.decoder import bundle_decoder, describe
-from edge_speech.errors import InputError
+from edge_speech.page import check_page, write_page
 from edge_speech.progress import track
 from edge_speech.recognizer import choose_artifact
 
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure each artifact in a process of its own."""
-    _check_html(args.html)
+    check_page(args.html)
     bundle = read_bundle(args.bundle)
     chosen = _runnable(bundle) if args.backend == "all" else [choose_artifact(bundle, args.backend)]
     options = decoder_options(args)
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     requests = [Request(args.bundle, a.path, *common) for a in chosen]
     measurements = [measure(request) for request in track(requests, "bench", args.quiet)]
     if args.html:
-        _write_page(Path(args.html), args.bundle, measurements)
+        write_page(args.html, render(f"Edge Speech bench: {args.bundle}", measurements))
     return {"results": [m.result for m in measurements], "decoder": decoder}
 
 
@@ -68,13 +67,3 @@ def _runnable(bundle: Bundle) -> list[Artifact]:
         a for a in bundle.manifest.artifacts if a.status != "planned" and not backends.missing(a.backend)
     ]
     return found or [choose_artifact(bundle)]
-
-
-def _check_html(name: str | None) -> None:
-    """Before minutes of measuring, not after."""
-    if name is not None and (Path(name).is_dir() or not Path(name).absolute().parent.is_dir()):
-        raise InputError(f"--html {name}: not a file in an existing directory; choose another name")
-
-
-def _write_page(path: Path, bundle: str, measurements: list[Measurement]) -> None:
-    path.write_text(render(f"Edge Speech bench: {bundle}", measurements), encoding="utf-8")

@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from edge_speech.alignment import import_jiwer
 from edge_speech.audio import read_audio
 from edge_speech.ctc import CtcConfig
 from edge_speech.decoder import open_decoder, text_of
 from edge_speech.encoder import FloatArray
-from edge_speech.evaluation import error_rates, import_jiwer
+from edge_speech.evaluation import error_rates
 from edge_speech.manifest import Utterance
 from edge_speech.progress import track
 from edge_speech.recognizer import Recognizer

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge_speech import quality
 from edge_speech.decoder import open_decoder
 from edge_speech.encoder import Encoder
-from edge_speech_tools import parity, quality
+from edge_speech.quality import Score
+from edge_speech_tools import parity
 from edge_speech_tools.decoding import Line, decode, final_text
 from edge_speech_tools.parity import Parity
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.progress import Progress
-from edge_speech_tools.quality import Score
 from edge_speech_tools.recordings import Recording, RecordingSet
 
 PARITY_RECORDINGS = 20

@@ -25,6 +25,7 @@ from edge_speech.decoder import manifest_decoder
 from edge_speech.encoder import FloatArray, StreamingSpec
 from edge_speech.errors import InputError
 from edge_speech.features import features_of, frontend_from_dict, frontend_to_dict
+from edge_speech.quality import require_words
 from edge_speech.target import Target, load_target
 from edge_speech.training.checkpoint import LoadedModel, load_model
 from edge_speech_tools import golden, language_model, recordings, report
@@ -37,7 +38,6 @@ from edge_speech_tools.latency import measure_latency
 from edge_speech_tools.passes import Pass, PassResult, Source, load_passes
 from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, Plan, make_plan
 from edge_speech_tools.progress import Progress
-from edge_speech_tools.quality import require_words
 from edge_speech_tools.recordings import RecordingSet, at_rate
 from edge_speech_tools.reference import TorchEncoder, single_thread
 from edge_speech_tools.report import Inputs

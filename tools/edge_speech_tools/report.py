@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_speech.bundle_manifest import GREEDY
 from edge_speech.encoder import StreamingSpec
+from edge_speech.quality import difference_ci95, wer_ci95
 from edge_speech.target import Target
 from edge_speech.training.checkpoint import LoadedModel
 from edge_speech_tools import provenance
@@ -17,7 +18,6 @@ from edge_speech_tools.choice import Choice
 from edge_speech_tools.evaluation import PYTORCH, Measured, Quality
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.plan import OptimizeConfig, Plan
-from edge_speech_tools.quality import difference_ci95, wer_ci95
 from edge_speech_tools.report_html import as_html
 
 FILES = ("report.json", "report.html")
