@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge_speech.audio import read_audio
 from edge_speech.errors import InputError
 from edge_speech.manifest import Utterance
 from edge_speech.progress import track
@@ -43,7 +42,7 @@ def evaluate(
     decoded, audio_s, working_s = [], 0.0, 0.0
     stream = recognizer.create_stream()
     for utterance in track(utterances, "eval", quiet):
-        samples, sample_rate = read_audio(utterance.audio_path)
+        samples, sample_rate = utterance.read()
         start = time.perf_counter()
         stream.reset()
         stream.accept_waveform(samples, sample_rate)
