@@ -1,4 +1,4 @@
-"""Data manifests: JSON lines in NeMo's form, `{"audio_filepath", "duration", "text", …}`; or Kaldi directories.
+"""Data manifests: JSON lines in NeMo's form, `{"audio_filepath", "duration", "text", …}`; Kaldi directories.
 
 With an `offset` (seconds) an entry is the part of the file that begins there and lasts `duration`.
 
