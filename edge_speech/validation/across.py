@@ -54,5 +54,5 @@ def _shared_texts(one: DataSet, other: DataSet) -> list[Finding]:
 
 def _shared_speakers(one: DataSet, other: DataSet) -> list[Finding]:
     cases = [Case(speaker, "speaks in both") for speaker in sorted(one.speakers & other.speakers)]
-    message = f"speakers are in {one.name} too: rates say nothing of new speakers"
+    message = f"speakers of the same names are in {one.name}: rates say little of new speakers"
     return finding(ADVICE, "shared speakers", other, cases, message)

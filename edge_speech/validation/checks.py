@@ -16,8 +16,8 @@ _SILENT_DB = -60.0
 _OFFSET_SHARE = 0.1  # of the root mean square: a hundredth of the energy
 _OFFSET_LEAST = 1e-3
 _DURATION_SLACK_S = 0.1
-_FENCE = 3.0  # quartile distances: Tukey's "far out" (Exploratory Data Analysis, 1977)
-_LEAST_SPREAD = np.log(1.25)  # a set of equal lengths has no quartile distance
+_TAIL = 0.05
+_LEAST_SPREAD = np.log(1.25)  # a set of equal lengths has no spread
 _FEWEST = 8
 _SHOWN_NOISIEST = 10
 
@@ -72,14 +72,19 @@ def speaking_rates(data: DataSet) -> list[Finding]:
 
 
 def _outliers(values: Sequence[tuple[Utterance, float]], unit: str) -> list[Case]:
-    """Values, on a logarithmic scale, more than three quartile distances outside the quartiles."""
+    """Values, on a logarithmic scale, twice as far from the median as the outermost 5 % on their side begin.
+
+    Lengths are skewed, to the left in cut books and to the right in commands, so each side has its own fence.
+    """
     if len(values) < _FEWEST:
         return []
     logs = np.log([max(value, 1e-9) for _, value in values])
-    low, middle, high = np.quantile(logs, (0.25, 0.5, 0.75))
-    fence = _FENCE * max(high - low, _LEAST_SPREAD)
+    middle = float(np.median(logs))  # of few values the outermost one counts to no tail
+    low, high = np.quantile(logs, _TAIL, method="higher"), np.quantile(logs, 1 - _TAIL, method="lower")
+    least = middle - 2 * max(middle - low, _LEAST_SPREAD)
+    most = middle + 2 * max(high - middle, _LEAST_SPREAD)
     usual = f"usual {np.exp(middle):.2f}"
-    far = [(u, v) for (u, v), x in zip(values, logs, strict=True) if not low - fence <= x <= high + fence]
+    far = [(u, v) for (u, v), x in zip(values, logs, strict=True) if not least <= x <= most]
     return [Case(u.name, f"{v:.2f} {unit}, {usual}") for u, v in sorted(far, key=lambda pair: pair[1])]
 
 

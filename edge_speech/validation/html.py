@@ -12,6 +12,7 @@ from edge_speech.validation.report import Validation, describe, set_rows, speaki
 _BINS, _SHOWN_CASES, _SHOWN_CHARACTERS = 48, 50, 100
 _STYLE = (
     "td,th{text-align:left;vertical-align:top}.broken{color:#b3261e;font-weight:600}"
+    ".sets{overflow-x:auto}.sets td{white-space:nowrap;padding-left:0}"
     "details{margin:.3em 0}.charts{display:grid;grid-template-columns:1fr 1fr;gap:1em}"
     "figure{margin:0}figcaption{color:#555}code{overflow-wrap:anywhere}"
 )
@@ -22,7 +23,8 @@ def render(validation: Validation) -> str:
     sets = table(set_rows([describe(data) for data in validation.sets]))
     findings = "".join(_finding(f) for f in validation.findings)
     charts = "".join(_charts(data) for data in validation.sets)
-    body = f"{sets}<h2>Findings</h2>{findings or '<p>None.</p>'}{charts}"
+    body = f"<div class=sets>{sets}</div><p>Three figures: 5 %, median, 95 %.</p>"
+    body += f"<h2>Findings</h2>{findings or '<p>None.</p>'}{charts}"
     return page("Edge Speech data validation", body, _STYLE)
 
 

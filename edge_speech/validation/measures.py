@@ -83,7 +83,7 @@ def measure(samples: FloatArray, sample_rate: int) -> Measures:
         rms=float(np.sqrt(np.mean(np.square(samples), dtype=np.float64))),
         dc_offset=offset,
         clipped_samples=int(np.count_nonzero(inside)),
-        snr_db=_snr_db(samples - np.float32(offset), sample_rate),
+        snr_db=_snr_db(samples, sample_rate),
         content=hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest(),
     )
 
@@ -96,7 +96,7 @@ def _snr_db(samples: FloatArray, sample_rate: int) -> float | None:
     """
     width = max(1, int(_FRAME_S * sample_rate))
     frames = samples[: len(samples) // width * width].reshape(-1, width)
-    energies = np.asarray(np.mean(np.square(frames), axis=1, dtype=np.float64))
+    energies = np.asarray(frames.var(axis=1, dtype=np.float64))  # so an offset counts as neither
     energies = energies[energies > _LEAST_ENERGY]
     if len(energies) < _LEAST_FRAMES:
         return None

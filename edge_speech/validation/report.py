@@ -26,8 +26,9 @@ class Validation:
 
     @property
     def broken(self) -> int:
-        """How many utterances are broken."""
-        return sum(f.count for f in self.findings if f.severity == BROKEN)
+        """How many utterances are broken, in whatever way."""
+        found = [f for f in self.findings if f.severity == BROKEN]
+        return len({(f.manifest, case.utterance) for f in found for case in f.cases})
 
     def document(self) -> dict[str, Any]:
         """Plain data for JSON."""

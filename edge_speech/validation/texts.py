@@ -66,8 +66,9 @@ def _mixed_case(data: DataSet) -> list[Finding]:
 
 
 def _odd_writing(data: DataSet) -> list[Finding]:
-    spaced = [Case(u.name, repr(u.text[:60])) for u in data.texts if u.text != " ".join(u.text.split())]
-    composed = [Case(u.name, u.text[:60]) for u in data.texts if not unicodedata.is_normalized("NFC", u.text)]
+    texts = [u for u in data.texts if u.text.strip()]
+    spaced = [Case(u.name, repr(u.text[:60])) for u in texts if u.text != " ".join(u.text.split())]
+    composed = [Case(u.name, u.text[:60]) for u in texts if not unicodedata.is_normalized("NFC", u.text)]
     return [
         *finding(ADVICE, "odd spaces", data, spaced, "spaces at the ends, several in a row, or tabs"),
         *finding(ADVICE, "not NFC", data, composed, "letters as several code points; normalise to NFC"),
