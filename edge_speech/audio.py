@@ -191,7 +191,7 @@ def _read_with_soundfile(file: Any, path: Path, part: _Part) -> tuple[FloatArray
 def _read_blocks(file: Any, count: int) -> FloatArray:
     """The next samples, block by block: a header may claim more than memory holds."""
     blocks = [np.zeros(0, np.float32)]
-    while len(block := file.read(min(_BLOCK, count), dtype="float32")):
+    while count and len(block := file.read(min(_BLOCK, count), dtype="float32")):
         blocks.append(block)
         count -= len(block)
     return np.concatenate(blocks)

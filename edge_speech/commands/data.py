@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_speech import corpora
+from edge_speech.commands import data_segment
 from edge_speech.commands.table import print_table
 from edge_speech.commands.verbs import add_verb
 from edge_speech.errors import CheckFailed
@@ -19,7 +20,8 @@ SUMMARY = "data sets: manifests of known corpora, checks before training"
 EXAMPLES = (
     "edge-speech data validate train.jsonl dev.jsonl test.jsonl --html data.html\n"
     "edge-speech data validate kaldi/data/train --json\n"
-    "edge-speech data prepare librispeech /corpora/LibriSpeech -o data/librispeech"
+    "edge-speech data prepare librispeech /corpora/LibriSpeech -o data/librispeech\n"
+    "edge-speech data segment lecture.wav -o lecture.jsonl --max-s 15"
 )
 _VALIDATE = """\
 Read every recording and text of the manifests (JSON lines or Kaldi directories) and tell what is broken:
@@ -35,7 +37,7 @@ _SHOWN = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs, each with its own --help."""
-    verbs = parser.add_subparsers(dest="verb", metavar="validate|prepare", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="validate|prepare|segment", required=True)
     summary = "find what is broken or odd in data sets"
     validate_ = add_verb(verbs, "validate", _run_validate, summary, description=_VALIDATE, examples=EXAMPLES)
     validate_.add_argument(
@@ -48,6 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepare_.add_argument("folder", metavar="DIR", help="where it was unpacked")
     prepare_.add_argument("-o", "--output", metavar="OUT", required=True, help="folder of the manifests")
     prepare_.add_argument("--force", action="store_true", help="replace existing manifests")
+    segment_ = add_verb(
+        verbs,
+        "segment",
+        data_segment.run,
+        data_segment.SUMMARY,
+        description=data_segment.DESCRIPTION,
+        examples=EXAMPLES,
+    )
+    data_segment.add_arguments(segment_)
 
 
 def _corpora() -> str:
@@ -62,6 +73,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(document: dict[str, Any], args: argparse.Namespace) -> None:
     """The manifests written; or the sets, then the findings with their first cases."""
+    if args.verb == "segment":
+        data_segment.show(document)
+        return
     if args.verb == "prepare":
         for split in document["splits"]:
             print(f"{split['manifest']}  {split['utterances']} utterances, {split['hours']:.2f} h")

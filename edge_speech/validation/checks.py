@@ -118,7 +118,7 @@ def noise(data: DataSet) -> list[Finding]:
     median = float(np.median([snr_db for _, snr_db in ratios]))
     below = sorted((r for r in ratios if r[1] < CLEAN_SNR_DB), key=lambda ratio: ratio[1])
     cases = tuple(Case(name, f"{snr_db:.0f} dB") for name, snr_db in below[:_SHOWN_NOISIEST])
-    what = f"median SNR {median:.0f} dB, below {CLEAN_SNR_DB:.0f} dB are {len(below)} of {len(ratios)}: "
+    what = f"median SNR {median:.1f} dB, below {CLEAN_SNR_DB:.0f} dB are {len(below)} of {len(ratios)}: "
     if median >= CLEAN_SNR_DB:
         what += "clean; train with noise added (`data.noise`), or the device will be the first to hear any"
     else:

@@ -11,8 +11,8 @@ from edge_speech.validation.report import Validation, describe, set_rows, speaki
 
 _BINS, _SHOWN_CASES, _SHOWN_CHARACTERS = 48, 50, 100
 _STYLE = (
-    "td,th{text-align:left;vertical-align:top}.broken{color:#b3261e;font-weight:600}"
-    ".sets{overflow-x:auto}.sets td{white-space:nowrap;padding-left:0}"
+    "body{max-width:80em}td,th{text-align:left;vertical-align:top}.broken{color:#b3261e;font-weight:600}"
+    ".sets{overflow-x:auto}td,th{padding-left:0}.sets td{white-space:nowrap}"
     "details{margin:.3em 0}.charts{display:grid;grid-template-columns:1fr 1fr;gap:1em}"
     "figure{margin:0}figcaption{color:#555}code{overflow-wrap:anywhere}"
 )
