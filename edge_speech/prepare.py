@@ -30,21 +30,26 @@ def prepare(
     paths = {split: output / f"{split}.jsonl" for split in corpus.splits}
     for path in paths.values():
         check_output(path, force)
-    splits = [_write(utterances, paths[split], quiet) for split, utterances in corpus.splits.items()]
+    rows = {split: _rows(us, output, split, quiet) for split, us in corpus.splits.items()}
+    splits = [_write(of_split, paths[split]) for split, of_split in rows.items()]
     return {"corpus": name, "splits": splits, "absent": list(corpus.absent)}
 
 
-def _write(utterances: Sequence[Utterance], path: Path, quiet: bool) -> dict[str, Any]:
-    seconds = 0.0
+def _rows(utterances: Sequence[Utterance], folder: Path, label: str, quiet: bool) -> list[dict[str, Any]]:
+    rows = []
+    for utterance in track(utterances, label, quiet):
+        length, sample_rate = read_length(utterance.audio_path)
+        row: dict[str, Any] = {"audio_filepath": _name(utterance.audio_path, folder)}
+        row |= {"duration": round(length / sample_rate, 4), "sample_rate": sample_rate}
+        rows.append(row | ({"text": utterance.text} if utterance.text else {}) | dict(utterance.extra))
+    return rows
+
+
+def _write(rows: Sequence[dict[str, Any]], path: Path) -> dict[str, Any]:
     with replaced(path) as part, part.open("w", encoding="utf-8") as file:
-        for utterance in track(utterances, path.stem, quiet):
-            length, sample_rate = read_length(utterance.audio_path)
-            seconds += length / sample_rate
-            row: dict[str, Any] = {"audio_filepath": _name(utterance.audio_path, path.parent)}
-            row |= {"duration": round(length / sample_rate, 4), "sample_rate": sample_rate}
-            row |= ({"text": utterance.text} if utterance.text else {}) | dict(utterance.extra)
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return {"manifest": str(path), "utterances": len(utterances), "hours": round(seconds / 3600, 4)}
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    hours = sum(row["duration"] for row in rows) / 3600
+    return {"manifest": str(path), "utterances": len(rows), "hours": round(hours, 4)}
 
 
 def _name(audio: Path, folder: Path) -> str:

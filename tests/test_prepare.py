@@ -118,6 +118,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert len(json.loads(capsys.readouterr().out)["absent"]) == 5
 
 
+def test_one_damaged_header_and_nothing_is_written(tmp_path: Path) -> None:
+    LAYOUTS["aishell1"](tmp_path)
+    (last,) = (tmp_path / "data_aishell" / "wav" / "test").glob("*/*.wav")
+    last.write_bytes(b"RIFF0000WAVE")
+    with pytest.raises(InputError, match="cut off"):
+        prepare("aishell1", tmp_path, tmp_path / "out", quiet=True)
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_unknown_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="known: aishell1, fsdd"):
         prepare("timit", tmp_path, tmp_path)

@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     validate_.add_argument("--html", metavar="FILE", help="also write a page with histograms")
     summary = "write manifests of a corpus in its official layout"
     prepare_ = add_verb(verbs, "prepare", _run_prepare, summary, description=_PREPARE, examples=EXAMPLES)
-    prepare_.add_argument("corpus", metavar="CORPUS", choices=corpora.available(), help=_corpora())
+    known = corpora.available()
+    prepare_.add_argument("corpus", metavar="CORPUS", choices=known, help=", ".join(known))
     prepare_.add_argument("folder", metavar="DIR", help="where it was unpacked")
     prepare_.add_argument("-o", "--output", metavar="OUT", required=True, help="folder of the manifests")
     prepare_.add_argument("--force", action="store_true", help="replace existing manifests")
@@ -59,10 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         examples=EXAMPLES,
     )
     data_segment.add_arguments(segment_)
-
-
-def _corpora() -> str:
-    return ", ".join(corpora.available())
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

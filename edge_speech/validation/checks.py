@@ -101,7 +101,11 @@ def levels(data: DataSet) -> list[Finding]:
         *finding(ADVICE, "silent", data, silent, f"quieter than {_SILENT_DB:.0f} dB: nothing to learn from"),
         *finding(ADVICE, "clipped", data, clipped, "clipped: recorded too loud"),
         *finding(
-            ADVICE, "dc offset", data, shifted, "the zero line is off; fbank and MFCC remove it per frame"
+            ADVICE,
+            "dc offset",
+            data,
+            shifted,
+            "the zero line is off: fbank and MFCC remove that per frame, log-mel does not",
         ),
     ]
 
