@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 from digits import in_vocabulary
 
-from edge_speech.audio import read_audio
 from edge_speech.bundle import read_bundle
 from edge_speech.ctc import CtcGreedy, CtcHypothesis, CtcPrefixBeam, CtcResult, CtcToken
 from edge_speech.encoder import FloatArray
@@ -175,7 +174,7 @@ def report(scored: Scored) -> dict[str, Any]:
 
 def read_noises(manifest: Path, sample_rate: int) -> list[FloatArray]:
     """Its recordings at `sample_rate` Hz."""
-    heard = [read_audio(u.audio_path) for u in read_manifest(manifest, need_text=False)]
+    heard = [u.read() for u in read_manifest(manifest, need_text=False)]
     return [resample(samples, rate, sample_rate) for samples, rate in heard]
 
 
@@ -193,7 +192,7 @@ def measure(
     recognizer: Recognizer, name: str, utterances: list[Utterance], noise: Path | None
 ) -> dict[str, Scored]:
     """Scores by set: as recorded, and with noise at each ratio."""
-    clean = [(u, *read_audio(u.audio_path)) for u in utterances]
+    clean = [(u, *u.read()) for u in utterances]
     sets = {name: measure_set(recognizer, track(clean, name, quiet=False))}
     noises = read_noises(noise, clean[0][2]) if noise else []
     for snr_db in SNRS_DB if noise else ():

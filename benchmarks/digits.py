@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from edge_speech import bench
-from edge_speech.audio import read_audio
 from edge_speech.bundle import Bundle, read_bundle
 from edge_speech.evaluation import evaluate
 from edge_speech.manifest import Utterance, read_manifest
@@ -95,7 +94,7 @@ def same_text(recognizer: Recognizer, utterances: list[Utterance], whole: list[s
 
 
 def in_pieces(recognizer: Recognizer, utterance: Utterance, piece_ms: int) -> str:
-    samples, sample_rate = read_audio(utterance.audio_path)
+    samples, sample_rate = utterance.read()
     stream, size = recognizer.create_stream(), piece_ms * sample_rate // 1000
     for start in range(0, len(samples), size):
         stream.accept_waveform(samples[start : start + size], sample_rate)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ LOWEST_RATE, HIGHEST_RATE = 4000, 192_000
 
 _BLOCK = 1 << 18
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_OVERSHOOT_S = 0.5
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what programs write that stream a WAV
 
 
@@ -36,14 +40,36 @@ class WavFormat:
         return (self.encoding, self.bits) in _DECODERS
 
 
-def read_audio(path: Path | str) -> tuple[FloatArray, int]:
-    """Samples (N,) in [-1, 1] and their rate in Hz.
+@dataclass(frozen=True)
+class _Part:
+    """What is wanted of a file, in seconds; without a duration all that follows."""
 
-    Raises InputError on a file that is missing, empty, cut off, not audio, not mono, or that holds NaN or
-    infinity, and on a rate outside 4 to 192 kHz.
+    start_s: float
+    duration_s: float | None
+
+    def of(self, length: int, sample_rate: int, where: str) -> tuple[int, int]:
+        """First sample and the one after the last. Raises InputError when the file ends too early."""
+        start = round(self.start_s * sample_rate)
+        end = length if self.duration_s is None else start + round(self.duration_s * sample_rate)
+        if start > length or end > length + _OVERSHOOT_S * sample_rate:
+            raise InputError(
+                f"{where}: {length / sample_rate:.2f} s long, but samples from {start / sample_rate:.2f} to "
+                f"{end / sample_rate:.2f} s are asked for; correct the times"
+            )
+        return start, min(end, length)
+
+
+def read_audio(
+    path: Path | str, start_s: float = 0.0, duration_s: float | None = None
+) -> tuple[FloatArray, int]:
+    """Samples (N,) in [-1, 1] and their rate in Hz, of the whole file or of a part of it.
+
+    A part may reach half a second beyond the end, as in Kaldi's extract-segments, and is cut there.
+    Raises InputError on a part that is not there, on a file that is missing, empty, cut off, not audio, not
+    mono, or that holds NaN or infinity, and on a rate outside 4 to 192 kHz.
     """
     path = Path(path)
-    samples, sample_rate = _read(path)
+    samples, sample_rate = _read(path, _Part(start_s, duration_s))
     check_rate(sample_rate, str(path))
     if not samples.size:
         raise InputError(f"{path}: holds no samples; give a recording")
@@ -69,17 +95,44 @@ def check_mono(channels: int, where: str) -> None:
         )
 
 
-def _read(path: Path) -> tuple[FloatArray, int]:
+def read_length(path: Path | str) -> tuple[int, int]:
+    """Samples in each channel of a file and their rate in Hz, as its header says. Raises InputError."""
+    path = Path(path)
+    with _opened_wav(path) as content:
+        wav = None if content is None else parse_wav_header(content, str(path))
+        if wav is not None and wav.is_plain and content is not None:
+            data_bytes = len(content) - wav.data_offset if wav.data_bytes is None else wav.data_bytes
+            return data_bytes // (wav.channels * wav.bits // 8), wav.sample_rate
+    with _opened_with_soundfile(path) as file:
+        return int(file.frames), int(file.samplerate)
+
+
+def _read(path: Path, part: _Part) -> tuple[FloatArray, int]:
+    with _opened_wav(path) as content:
+        wav = None if content is None else parse_wav_header(content, str(path))
+        if wav is not None and wav.is_plain and content is not None:
+            return _decode_wav(wav, content, path, part)
+    with _opened_with_soundfile(path) as file:
+        return _read_with_soundfile(file, path, part)
+
+
+@contextmanager
+def _opened_wav(path: Path) -> Iterator[mmap.mmap | None]:
+    """The bytes of a WAV file; None when the file is of another kind. Raises InputError."""
     if path.is_dir():
         raise InputError(f"{path}: a directory; give an audio file")
     try:
-        content = path.read_bytes() if _starts_as_wav(path) else None
+        content = _mapped(path) if _starts_as_wav(path) else None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give an audio file") from None
-    if content is None:
-        return _read_with_soundfile(path)
-    wav = parse_wav_header(content, str(path))
-    return _decode_wav(wav, content, path) if wav.is_plain else _read_with_soundfile(path)
+    with content or nullcontext():
+        yield content
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    """A file of which only what is asked for is read."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _starts_as_wav(path: Path) -> bool:
@@ -90,19 +143,24 @@ def _starts_as_wav(path: Path) -> bool:
     return head[:4] == b"RIFF" and head[8:] == b"WAVE"
 
 
-def _decode_wav(wav: WavFormat, content: bytes, path: Path) -> tuple[FloatArray, int]:
+def _decode_wav(wav: WavFormat, content: mmap.mmap, path: Path, part: _Part) -> tuple[FloatArray, int]:
     check_mono(wav.channels, str(path))
-    data = content[wav.data_offset :]
+    data_bytes = held = len(content) - wav.data_offset
     if wav.data_bytes is not None:
-        if len(data) < wav.data_bytes:
+        if held < wav.data_bytes:
             raise InputError(
-                f"{path}: cut off, {len(data)} of {wav.data_bytes} bytes of samples; copy the file again"
+                f"{path}: cut off, {held} of {wav.data_bytes} bytes of samples; copy the file again"
             )
-        data = data[: wav.data_bytes]
+        data_bytes = wav.data_bytes
+    width = wav.bits // 8
+    start, end = part.of(data_bytes // width, wav.sample_rate, str(path))
+    data = content[wav.data_offset + start * width : wav.data_offset + end * width]
     return decode_samples(wav, data), wav.sample_rate
 
 
-def _read_with_soundfile(path: Path) -> tuple[FloatArray, int]:
+@contextmanager
+def _opened_with_soundfile(path: Path) -> Iterator[Any]:
+    """A soundfile.SoundFile. Raises InputError on what it cannot open, and on what fails while it is open."""
     try:
         import soundfile
     except (ImportError, OSError):
@@ -112,29 +170,37 @@ def _read_with_soundfile(path: Path) -> tuple[FloatArray, int]:
         ) from None
     try:
         with soundfile.SoundFile(str(path)) as file:
-            check_mono(file.channels, str(path))
-            samples = _read_blocks(file)
-            frames, sample_rate = file.frames, int(file.samplerate)
+            yield file
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].strip(" .")
         raise InputError(f"{path}: not readable audio ({reason}); give WAV, FLAC or Ogg") from None
-    if len(samples) < frames:
-        raise InputError(f"{path}: cut off, {len(samples)} of {frames} samples; copy the file again")
+
+
+def _read_with_soundfile(file: Any, path: Path, part: _Part) -> tuple[FloatArray, int]:
+    check_mono(file.channels, str(path))
+    frames, sample_rate = file.frames, int(file.samplerate)
+    start, end = part.of(frames, sample_rate, str(path))
+    if start:
+        file.seek(start)
+    samples = _read_blocks(file, end - start)
+    if len(samples) < end - start:
+        raise InputError(f"{path}: cut off, {len(samples)} of {end - start} samples; copy the file again")
     return samples, sample_rate
 
 
-def _read_blocks(file: Any) -> FloatArray:
-    """All samples, block by block: a header may claim more than memory holds."""
+def _read_blocks(file: Any, count: int) -> FloatArray:
+    """The next samples, block by block: a header may claim more than memory holds."""
     blocks = [np.zeros(0, np.float32)]
-    while len(block := file.read(_BLOCK, dtype="float32")):
+    while count and len(block := file.read(min(_BLOCK, count), dtype="float32")):
         blocks.append(block)
+        count -= len(block)
     return np.concatenate(blocks)
 
 
 # -- WAV: https://www.mmsp.ece.mcgill.ca/Documents/AudioFormats/WAVE/WAVE.html ---------------------------
 
 
-def parse_wav_header(content: bytes, where: str) -> WavFormat:
+def parse_wav_header(content: bytes | mmap.mmap, where: str) -> WavFormat:
     """Header of a WAV file of which `content` is the beginning. Raises InputError."""
     wav = find_wav_data(content, where)
     if wav is None:
@@ -142,7 +208,7 @@ def parse_wav_header(content: bytes, where: str) -> WavFormat:
     return wav
 
 
-def find_wav_data(content: bytes, where: str) -> WavFormat | None:
+def find_wav_data(content: bytes | mmap.mmap, where: str) -> WavFormat | None:
     """The header once `content` reaches to the samples; None while it does not. Raises InputError."""
     position, form = 12, None
     while position + 8 <= len(content):

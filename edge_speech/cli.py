@@ -27,6 +27,7 @@ COMMANDS = (
     "inspect",
     "pack",
     "lm",
+    "data",
 )
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -123,6 +124,8 @@ def _run(args: argparse.Namespace) -> None:
     else:
         args.module.show(document, args)
     sys.stdout.flush()
+    if hasattr(args.module, "check"):
+        args.module.check(document, args)
 
 
 def _explain(error: Exception) -> int:

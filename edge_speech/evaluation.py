@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_speech.alignment import import_jiwer
-from edge_speech.audio import read_audio
 from edge_speech.errors import InputError
 from edge_speech.manifest import Utterance
 from edge_speech.progress import track
@@ -83,7 +82,7 @@ def evaluate(
 
 def _hear(stream: Stream, utterance: Utterance) -> float:
     """Seconds of work, without reading the file."""
-    samples, sample_rate = read_audio(utterance.audio_path)
+    samples, sample_rate = utterance.read()
     start = time.perf_counter()
     stream.reset()
     stream.accept_waveform(samples, sample_rate)

@@ -1,4 +1,6 @@
-"""Data manifests: JSON lines in NeMo's form, `{"audio_filepath", "duration", "text", …}`.
+"""Data manifests: JSON lines in NeMo's form, `{"audio_filepath", "duration", "text", …}`; Kaldi directories.
+
+With an `offset` (seconds) an entry is the part of the file that begins there and lasts `duration`.
 
 Form: https://docs.nvidia.com/nemo-framework/user-guide/latest/nemotoolkit/asr/datasets.html
 """
@@ -7,32 +9,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from edge_speech.errors import InputError
+from edge_speech.kaldi_directory import read_kaldi_directory
+from edge_speech.utterance import Utterance
 
-
-@dataclass(frozen=True)
-class Utterance:
-    """One line: where the audio is, what is said, how long it is, and the line's other fields."""
-
-    audio_path: Path
-    text: str
-    duration_s: float | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["Utterance", "read_manifest"]
 
 
 def read_manifest(path: Path | str, need_text: bool = True) -> list[Utterance]:
-    """Read a manifest; audio paths are relative to it. Raises InputError that names the line."""
+    """Read a manifest, its audio paths relative to it, or a Kaldi directory.
+
+    Raises InputError that names the line.
+    """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(
-            f"{path}: no such manifest; expected a file of JSON lines with audio_filepath, duration, text"
+            f"{path}: no such manifest; expected a file of JSON lines with audio_filepath, duration, text, "
+            "or a Kaldi directory"
         )
-    utterances = list(_parse(path, need_text))
+    utterances = read_kaldi_directory(path, need_text) if path.is_dir() else list(_parse(path, need_text))
     if not utterances:
         raise InputError(
             f"{path}: an empty manifest; it needs at least one JSON line with audio_filepath and text"
@@ -60,12 +58,14 @@ def _parse_line(line: str, where: str, folder: Path, need_text: bool) -> Utteran
     text = data.pop("text", None)
     if not isinstance(text, str) and (need_text or text is not None):
         raise InputError(f"{where}: 'text' must be a string, got {text!r}")
-    return Utterance(folder / name, text or "", _duration(data.pop("duration", None), where), data)
+    duration_s, offset_s = (_seconds(data, key, where) for key in ("duration", "offset"))
+    return Utterance(folder / name, text or "", duration_s, data, offset_s)
 
 
-def _duration(value: object, where: str) -> float | None:
+def _seconds(data: dict[str, object], key: str, where: str) -> float | None:
+    value = data.pop(key, None)
     if value is None:
         return None
     if type(value) not in (int, float) or not math.isfinite(value) or value < 0:  # type: ignore[arg-type,operator]
-        raise InputError(f"{where}: 'duration' must be seconds, got {value!r}")
+        raise InputError(f"{where}: {key!r} must be seconds, got {value!r}")
     return float(value)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_speech.audio import read_audio
+from edge_speech.audio import read_audio, read_length
 from edge_speech.errors import InputError
 from edge_speech.live import read_microphone, read_pipe
 from tiny import speech_like, write_wav
@@ -207,3 +207,33 @@ def test_microphone_through_a_double(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", Device)
     samples, sample_rate = next(read_microphone(16000, 100))
     assert (samples.tolist(), sample_rate) == ([0.25] * 1600, 16000)
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("a.wav", "PCM_16"), ("a.wav", "ULAW"), ("a.flac", "PCM_16")])
+@pytest.mark.parametrize(("start_s", "duration_s"), [(0.0, 0.1), (0.25, None), (0.1, 0.2), (0.3, 0.6)])
+def test_a_part_is_cut_out_of_the_whole(
+    tmp_path: Path, name: str, subtype: str, start_s: float, duration_s: float | None
+) -> None:
+    soundfile.write(tmp_path / name, speech_like(0.5), 16000, subtype=subtype)
+    whole, _ = read_audio(tmp_path / name)
+    start = round(start_s * 16000)
+    end = len(whole) if duration_s is None else start + round(duration_s * 16000)
+    np.testing.assert_array_equal(read_audio(tmp_path / name, start_s, duration_s)[0], whole[start:end])
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_a_part_that_is_not_there(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / name, speech_like(0.5), 16000)
+    for start_s, duration_s in ((0.6, None), (0.2, 1.0)):
+        with pytest.raises(InputError, match=r"0\.50 s long, but samples from 0\.[26]0 to"):
+            read_audio(tmp_path / name, start_s, duration_s)
+    with pytest.raises(InputError, match="no samples"):
+        read_audio(tmp_path / name, 0.5)
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("a.wav", "PCM_24"), ("a.wav", "ULAW"), ("a.flac", "PCM_16")])
+def test_lengths_come_from_the_header(tmp_path: Path, name: str, subtype: str) -> None:
+    soundfile.write(tmp_path / name, speech_like(0.5), 16000, subtype=subtype)
+    assert read_length(tmp_path / name) == (8000, 16000)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_length(tmp_path / "gone.wav")

@@ -34,7 +34,9 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The bundle, the manifest, how much of it, and what to say about it."""
     parser.add_argument("bundle", metavar="BUNDLE", help="folder or packed file")
-    parser.add_argument("manifest", metavar="MANIFEST", help='JSON lines: {"audio_filepath", "text", …}')
+    parser.add_argument(
+        "manifest", metavar="MANIFEST", help='JSON lines: {"audio_filepath", "text", …}; or a Kaldi directory'
+    )
     parser.add_argument(
         "--backend", metavar="NAME", default="auto", help="engine (default: the bundle's best)"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_speech.commands import lm_tune
+from edge_speech.commands.verbs import add_verb
 from edge_speech.errors import InputError
 from edge_speech.lm.model import NgramLm
 from edge_speech.lm.output import check_output, replaced
@@ -79,19 +80,7 @@ def _verb(
     summary: str,
     description: str,
 ) -> argparse.ArgumentParser:
-    """A verb's parser; the options of every command may stand after the verb too."""
-    parser: argparse.ArgumentParser = verbs.add_parser(
-        name,
-        help=summary,
-        description=description,
-        epilog="examples:\n"
-        + "\n".join(f"  {x}" for x in EXAMPLES.splitlines() if x.startswith(f"edge-speech lm {name}")),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for option in ("--json", "--quiet", "--debug"):
-        parser.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    parser.set_defaults(run_verb=run_verb)
-    return parser
+    return add_verb(verbs, name, run_verb, summary, description=description, examples=EXAMPLES)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edge_speech.alignment import import_jiwer
-from edge_speech.audio import read_audio
 from edge_speech.ctc import CtcConfig
 from edge_speech.decoder import open_decoder, text_of
 from edge_speech.encoder import FloatArray
@@ -78,7 +77,7 @@ def _log_probs(recognizer: Recognizer, utterances: Sequence[Utterance], quiet: b
     stream, kept = recognizer.create_stream(beam_size=1, keep_log_probs=True), []
     for utterance in track(utterances, "encoder", quiet):
         stream.reset()
-        stream.accept_waveform(*read_audio(utterance.audio_path))
+        stream.accept_waveform(*utterance.read())
         stream.input_finished()
         kept.append(stream.log_probs().copy())
     return kept

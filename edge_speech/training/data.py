@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.features import (
@@ -61,7 +60,7 @@ class Recordings:
         """Samples of one recording at `sample_rate`."""
         if index in self._cache:
             return self._cache[index]
-        samples = read_waveform(self.utterances[index].audio_path, self.sample_rate)
+        samples = read_waveform(self.utterances[index], self.sample_rate)
         if len(samples) <= self._room:
             self._room -= len(samples)
             self._cache[index] = samples
@@ -170,9 +169,9 @@ def collate(examples: list[tuple[FloatArray, list[int]]]) -> Batch:
     )
 
 
-def read_waveform(path: Path, sample_rate: int) -> FloatArray:
-    """Read a file and resample it. Raises InputError."""
-    samples, rate = read_audio(path)
+def read_waveform(utterance: Utterance, sample_rate: int) -> FloatArray:
+    """Read an utterance and resample it. Raises InputError."""
+    samples, rate = utterance.read()
     return resample(samples, rate, sample_rate)
 
 
@@ -199,11 +198,11 @@ def _usable(source: Source, root: Path, tokens: Tokens) -> list[Utterance]:
 def _read_noises(root: Path, manifest: str, sample_rate: int) -> list[FloatArray]:
     if not manifest:
         return []
-    return [read_waveform(u.audio_path, sample_rate) for u in _read(root, manifest, need_text=False)]
+    return [read_waveform(u, sample_rate) for u in _read(root, manifest, need_text=False)]
 
 
 def _read(root: Path, manifest: str, need_text: bool = True) -> list[Utterance]:
     path = root / manifest
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such manifest; say where the corpora are with --set data.root=/path")
     return read_manifest(path, need_text)

@@ -18,7 +18,6 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from edge_speech.audio import read_audio
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training.compose import compose
 from edge_speech.training.recipe import Compose
@@ -68,7 +67,7 @@ def _deal(rng: np.random.Generator, deck: list[Utterance], recordings: list[Utte
 def _write_string(
     rng: np.random.Generator, chosen: list[Utterance], path: Path, speaker: str
 ) -> dict[str, object]:
-    clips = [read_audio(u.audio_path) for u in chosen]
+    clips = [u.read() for u in chosen]
     sample_rate = clips[0][1]
     waveform = compose(rng, [samples for samples, _ in clips], sample_rate, HOW)
     soundfile.write(path, waveform, sample_rate, subtype="PCM_16")

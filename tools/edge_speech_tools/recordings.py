@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_speech.audio import read_audio
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.features import resample
@@ -47,7 +46,7 @@ def from_manifest(path: Path, need_text: bool = True) -> RecordingSet:
 
 
 def _recording(utterance: Utterance) -> Recording:
-    return Recording(utterance.audio_path.name, utterance.text, lambda: read_audio(utterance.audio_path))
+    return Recording(utterance.audio_path.name, utterance.text, utterance.read)
 
 
 def synthetic(sample_rate: int, count: int = 3, seconds: float = 4.0) -> RecordingSet:

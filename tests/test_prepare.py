@@ -1,0 +1,138 @@
+"""Corpora in their official layouts become manifests; what is incomplete is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edge_speech import corpora
+from edge_speech.cli import main
+from edge_speech.corpus import normalise
+from edge_speech.errors import InputError
+from edge_speech.manifest import read_manifest
+from edge_speech.prepare import prepare
+from official_layouts import LAYOUTS
+
+EXPECTED = {
+    "librispeech": {
+        "train-clean-100": (2, "it's chapter one", {"speaker": "14", "gender": "f"}),
+        "dev-clean": (2, "it's chapter one", {"speaker": "84"}),
+    },
+    "aishell1": {
+        "train": (1, "而对楼市成交", {"speaker": "S0002"}),
+        "dev": (1, "而对楼市成交", {"speaker": "S0724"}),
+        "test": (1, "而对楼市成交", {"speaker": "S0764"}),
+    },
+    "speechcommands": {
+        "train": (2, "no", {"speaker": "cc"}),
+        "validation": (1, "yes", {"speaker": "aa"}),
+        "test": (1, "no", {"speaker": "bb"}),
+        "noise": (1, "", {}),
+    },
+    "fsdd": {
+        "train": (450, "zero", {"speaker": "george"}),
+        "test": (50, "zero", {"speaker": "george"}),
+    },
+    "speechocean762": {
+        "train": (1, "we call it bear", {"speaker": "0001", "age": 6, "gender": "m"}),
+        "test": (1, "we call it bear", {"speaker": "0003", "age": 6, "gender": "m"}),
+    },
+}
+
+
+@pytest.mark.parametrize("name", corpora.available())
+def test_official_splits(tmp_path: Path, name: str) -> None:
+    LAYOUTS[name](tmp_path / "corpus")
+    document = prepare(name, tmp_path / "corpus", tmp_path / "out", quiet=True)
+    written = {path.stem for path in (tmp_path / "out").iterdir()}
+    assert written == {Path(s["manifest"]).stem for s in document["splits"]} == set(EXPECTED[name])
+    for split, (count, text, extra) in EXPECTED[name].items():
+        utterances = read_manifest(tmp_path / "out" / f"{split}.jsonl", need_text=bool(text))
+        samples, rate = utterances[0].read()
+        assert (len(utterances), utterances[0].text) == (count, text)
+        assert utterances[0].extra == {"sample_rate": rate, **extra}
+        assert utterances[0].duration_s == pytest.approx(len(samples) / rate, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", corpora.available())
+def test_the_inner_folder_does_as_well(tmp_path: Path, name: str) -> None:
+    LAYOUTS[name](tmp_path / "corpus")
+    inner = [p for p in (tmp_path / "corpus").iterdir() if p.name != "recordings"] or [tmp_path / "corpus"]
+    assert prepare(name, inner[0], tmp_path / "out", quiet=True)["splits"]
+
+
+@pytest.mark.parametrize("name", corpora.available())
+def test_missing_audio_is_named_and_nothing_written(tmp_path: Path, name: str) -> None:
+    LAYOUTS[name](tmp_path / "corpus")
+    needed = [p for p in tmp_path.rglob("*.*") if p.suffix.lower() in (".wav", ".flac")]
+    free = "noise", "W0999", "cc_"  # what no list of the corpus names
+    gone = sorted(p for p in needed if not any(part in p.name for part in free))
+    gone[-1].unlink()
+    with pytest.raises(InputError, match=f"{gone[-1].stem}.* missing"):
+        prepare(name, tmp_path / "corpus", tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", corpora.available())
+def test_an_empty_folder_says_where_the_corpus_is(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="unpack the corpus there: https://"):
+        prepare(name, tmp_path, tmp_path / "out", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "match"),
+    [
+        ("librispeech", "LibriSpeech/dev-clean/84/208/84-208.trans.txt", r"84-208\.trans\.txt: is missing"),
+        ("librispeech", "LibriSpeech/dev-clean/84", r"dev-clean: holds no SPEAKER/CHAPTER"),
+        ("aishell1", "data_aishell/wav/dev", r"no dev; .*tar xzf"),
+        ("aishell1", "data_aishell/transcript", r"aishell_transcript_v0\.8\.txt: is missing"),
+        ("speechcommands", "speech_commands_v0.02/testing_list.txt", r"testing_list\.txt: is missing"),
+        ("speechocean762", "speechocean762/test", "no test; unpack it again"),
+        ("speechocean762", "speechocean762/train/text", "no text"),
+        ("speechocean762", "speechocean762/train/spk2age", "spk2age: is missing"),
+    ],
+)
+def test_incomplete_layouts(tmp_path: Path, name: str, gone: str, match: str) -> None:
+    LAYOUTS[name](tmp_path)
+    lost = tmp_path / gone
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    with pytest.raises(InputError, match=match):
+        prepare(name, tmp_path, tmp_path / "out", quiet=True)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    LAYOUTS["librispeech"](tmp_path)
+    command = ["data", "prepare", "librispeech", str(tmp_path), "-o", str(tmp_path / "LibriSpeech")]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "dev-clean.jsonl  2 utterances, 0.00 h" in out
+    assert "train-other-500, dev-other" in out
+    first = (tmp_path / "LibriSpeech" / "dev-clean.jsonl").read_text().splitlines()[0]
+    assert json.loads(first)["audio_filepath"] == "dev-clean/84/208/84-208-0000.flac"  # both can move
+    assert main(command) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main([*command, "--force", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["absent"]) == 5
+
+
+def test_one_damaged_header_and_nothing_is_written(tmp_path: Path) -> None:
+    LAYOUTS["aishell1"](tmp_path)
+    (last,) = (tmp_path / "data_aishell" / "wav" / "test").glob("*/*.wav")
+    last.write_bytes(b"RIFF0000WAVE")
+    with pytest.raises(InputError, match="cut off"):
+        prepare("aishell1", tmp_path, tmp_path / "out", quiet=True)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_unknown_names(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="known: aishell1, fsdd"):
+        prepare("timit", tmp_path, tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        prepare("fsdd", tmp_path / "gone", tmp_path)
+
+
+def test_normalised_text() -> None:
+    assert normalise("  IT'S  a “Test”,\tno. 5—ÄÖ! ") == "it's a test no 5 äö"
