@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_speech.encoder import TensorSpec
-from edge_speech.training.chunked import SUBSAMPLING_FACTOR
+from edge_speech.training.chunked import SUBSAMPLING_FACTOR, ChunkedConfig
 
 SUBSAMPLING_KERNEL = 5
 SUBSAMPLING_STRIDE = 2
@@ -17,6 +19,32 @@ SUBSAMPLING_STRIDE = 2
 SUBSAMPLING_CACHE = SUBSAMPLING_KERNEL - SUBSAMPLING_STRIDE
 # Added to the scores of keys that do not exist; exp() of it is 0 in float32 and float16.
 MASKED = -1e4
+
+
+@dataclass(frozen=True)
+class AttentionConfig(ChunkedConfig):
+    """Settings of an encoder whose layers attend; the left context is in feature frames."""
+
+    LIMITS: ClassVar[dict[str, int]] = {
+        **ChunkedConfig.LIMITS,
+        "d_model": 4096,
+        "num_layers": 64,
+        "num_heads": 64,
+        "feed_forward_dim": 16384,
+        "left_context_frames": 4096,
+    }
+    MULTIPLES: ClassVar[tuple[str, ...]] = ("chunk_frames", "left_context_frames")
+
+    d_model: int = 64
+    num_layers: int = 5
+    num_heads: int = 4
+    feed_forward_dim: int = 256
+    left_context_frames: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_model % self.num_heads:
+            raise ValueError(f"d_model {self.d_model} is not a multiple of num_heads {self.num_heads}")
 
 
 class Subsampling(nn.Module):

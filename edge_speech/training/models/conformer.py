@@ -16,37 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_speech.encoder import TensorSpec
-from edge_speech.training.chunked import ChunkedConfig, ChunkedModel
-from edge_speech.training.layers import Attention, FeedForward, KeyCounter, Subsampling
+from edge_speech.training.chunked import ChunkedModel
+from edge_speech.training.layers import Attention, AttentionConfig, FeedForward, KeyCounter, Subsampling
 
 
 @dataclass(frozen=True)
-class Config(ChunkedConfig):
-    """Dimensions of the encoder."""
+class Config(AttentionConfig):
+    """Dimensions of the encoder; a convolution sees `conv_kernel` rows."""
 
-    LIMITS: ClassVar[dict[str, int]] = {
-        **ChunkedConfig.LIMITS,
-        "d_model": 4096,
-        "num_layers": 64,
-        "num_heads": 64,
-        "feed_forward_dim": 16384,
-        "conv_kernel": 255,
-        "left_context_frames": 4096,
-    }
+    LIMITS: ClassVar[dict[str, int]] = {**AttentionConfig.LIMITS, "conv_kernel": 255}
     LEAST: ClassVar[dict[str, int]] = {"conv_kernel": 2}
-    MULTIPLES: ClassVar[tuple[str, ...]] = ("chunk_frames", "left_context_frames")
 
-    d_model: int = 64
-    num_layers: int = 5
-    num_heads: int = 4
-    feed_forward_dim: int = 256
     conv_kernel: int = 15
-    left_context_frames: int = 64
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.d_model % self.num_heads:
-            raise ValueError(f"d_model {self.d_model} is not a multiple of num_heads {self.num_heads}")
 
 
 SIZES = {

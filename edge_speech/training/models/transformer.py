@@ -8,40 +8,23 @@ al. 2021, https://arxiv.org/abs/2010.11395, makes it streamable; there is no rig
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_speech.encoder import TensorSpec
-from edge_speech.training.chunked import ChunkedConfig, ChunkedModel
-from edge_speech.training.layers import Attention, FeedForward, KeyCounter, Subsampling
+from edge_speech.training.chunked import ChunkedModel
+from edge_speech.training.layers import Attention, AttentionConfig, FeedForward, KeyCounter, Subsampling
 
 
 @dataclass(frozen=True)
-class Config(ChunkedConfig):
+class Config(AttentionConfig):
     """Dimensions of the encoder."""
-
-    LIMITS: ClassVar[dict[str, int]] = {
-        **ChunkedConfig.LIMITS,
-        "d_model": 4096,
-        "num_layers": 64,
-        "num_heads": 64,
-        "feed_forward_dim": 16384,
-        "left_context_frames": 4096,
-    }
-    MULTIPLES: ClassVar[tuple[str, ...]] = ("chunk_frames", "left_context_frames")
 
     d_model: int = 96
     num_layers: int = 4
-    num_heads: int = 4
     feed_forward_dim: int = 384
     left_context_frames: int = 128
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.d_model % self.num_heads:
-            raise ValueError(f"d_model {self.d_model} is not a multiple of num_heads {self.num_heads}")
 
 
 SIZES = {
