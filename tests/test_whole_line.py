@@ -69,7 +69,10 @@ def test_pytorch(source: Source) -> None:
 
 
 def make(name: str, source: Source) -> Path:
-    """The file a pass makes, after the passes it needs."""
+    """The file a pass makes, after the passes it needs; made once for all tests of an architecture."""
+    path = source.directory / RUNNABLE[name].FILE_NAME
+    if path.exists():
+        return path
     for needed in RUNNABLE[name].NEEDS:
         make(needed, source)
     return RUNNABLE[name].run(source).path

@@ -1,0 +1,111 @@
+"""What our architectures share: settings with limits, normalised features, zeros as the initial state.
+
+One `forward` serves the chunks of a stream and the whole utterances of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edge_speech.encoder import StreamingSpec, TensorSpec
+from edge_speech.features import SILENCE
+from edge_speech.training.models import StreamingModel
+
+# Feature frames that one row of log_probs stands for, in every architecture here.
+SUBSAMPLING_FACTOR = 4
+# Normalised features are clamped here, so that digital silence stays near the speech it borders on.
+FEATURE_FLOOR = -4.0
+
+
+@dataclass(frozen=True)
+class ChunkedConfig:
+    """Settings of every architecture; `*_frames` are feature frames (10 ms each by default).
+
+    `LIMITS` holds the largest value accepted of every whole number, so that a hostile checkpoint cannot ask
+    for a model without end; the least is 1, or what `LEAST` says. `MULTIPLES` are the settings that must be
+    multiples of the subsampling factor. Raises ValueError.
+    """
+
+    LIMITS: ClassVar[dict[str, int]] = {"num_features": 1024, "vocab_size": 65536, "chunk_frames": 1024}
+    LEAST: ClassVar[dict[str, int]] = {}
+    MULTIPLES: ClassVar[tuple[str, ...]] = ("chunk_frames",)
+
+    num_features: int = 80
+    vocab_size: int = 500
+    chunk_frames: int = 16
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, most in self.LIMITS.items():
+            value, least = getattr(self, name), self.LEAST.get(name, 1)
+            if type(value) is not int or not least <= value <= most:
+                raise ValueError(f"{name} is {value!r}; allowed are {least} to {most}")
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout <= 1:
+            raise ValueError(f"dropout is {self.dropout!r}; allowed are 0 to 1")
+        for name in self.MULTIPLES:
+            if getattr(self, name) % SUBSAMPLING_FACTOR:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must be a multiple of {SUBSAMPLING_FACTOR}"
+                )
+
+
+class ChunkedModel(StreamingModel):
+    """features (B, T, F) → log_probs (B, T / 4, V).
+
+    `forward` takes the frames of any whole number of chunks, and the right context after them. A subclass
+    builds its layers and then sets `spec` with `_spec`.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+
+    def __init__(self, config: ChunkedConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("feature_mean", torch.zeros(config.num_features))
+        self.register_buffer("feature_std", torch.ones(config.num_features))
+
+    def _spec(self, state: Sequence[TensorSpec], right_context_frames: int = 0) -> StreamingSpec:
+        return StreamingSpec(
+            chunk_frames=self.config.chunk_frames,
+            right_context_frames=right_context_frames,
+            subsampling_factor=SUBSAMPLING_FACTOR,
+            num_features=self.config.num_features,
+            vocab_size=self.config.vocab_size,
+            padding_value=SILENCE,
+            state=tuple(state),
+        )
+
+    def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
+        """Zeros of the shapes in `spec`, with `batch_size` as first dimension."""
+        like = self.feature_mean
+        return tuple(
+            torch.zeros(
+                (batch_size, *s.shape[1:]),
+                dtype=torch.int64 if s.dtype == "int64" else like.dtype,
+                device=like.device,
+            )
+            for s in self.spec.state
+        )
+
+    def normalise(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set the feature statistics (F,), in the units of the front end."""
+        self.feature_mean.copy_(torch.as_tensor(mean))
+        self.feature_std.copy_(torch.as_tensor(std))
+
+    def normalised(self, features: Tensor) -> Tensor:
+        """features (B, T, F) less their mean, over their deviation, not below the floor."""
+        return ((features - self.feature_mean) / self.feature_std).clamp(min=FEATURE_FLOOR)
+
+    def parallel(self, features: Tensor) -> Tensor:
+        """Whole utterances: features (B, T, F) → log_probs (B, ceil(T / 4), V), equal to the chunked run."""
+        frames = features.shape[1]
+        padding = -frames % self.spec.chunk_frames + self.spec.right_context_frames
+        features = functional.pad(features, (0, 0, 0, padding), value=self.spec.padding_value)
+        log_probs: Tensor = self(features, *self.initial_state(features.shape[0]))[0]
+        return log_probs[:, : -(-frames // SUBSAMPLING_FACTOR)]

@@ -1,0 +1,179 @@
+"""Layers that several architectures are made of. `state` names what `forward` carries from chunk to chunk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_speech.encoder import TensorSpec
+from edge_speech.training.chunked import SUBSAMPLING_FACTOR, ChunkedConfig
+
+SUBSAMPLING_KERNEL = 5
+SUBSAMPLING_STRIDE = 2
+# A convolution of kernel k and stride s that ends on the newest frame looks k - s frames back.
+SUBSAMPLING_CACHE = SUBSAMPLING_KERNEL - SUBSAMPLING_STRIDE
+# Added to the scores of keys that do not exist; exp() of it is 0 in float32 and float16.
+MASKED = -1e4
+
+
+@dataclass(frozen=True)
+class AttentionConfig(ChunkedConfig):
+    """Settings of an encoder whose layers attend; the left context is in feature frames."""
+
+    LIMITS: ClassVar[dict[str, int]] = {
+        **ChunkedConfig.LIMITS,
+        "d_model": 4096,
+        "num_layers": 64,
+        "num_heads": 64,
+        "feed_forward_dim": 16384,
+        "left_context_frames": 4096,
+    }
+    MULTIPLES: ClassVar[tuple[str, ...]] = ("chunk_frames", "left_context_frames")
+
+    d_model: int = 64
+    num_layers: int = 5
+    num_heads: int = 4
+    feed_forward_dim: int = 256
+    left_context_frames: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_model % self.num_heads:
+            raise ValueError(f"d_model {self.d_model} is not a multiple of num_heads {self.num_heads}")
+
+
+class Subsampling(nn.Module):
+    """Two causal strided convolutions: (B, T, F) → (B, T / 4, D)."""
+
+    def __init__(self, num_features: int, d_model: int) -> None:
+        super().__init__()
+        self.num_features, self.d_model = num_features, d_model
+        self.conv1 = nn.Conv1d(num_features, d_model, SUBSAMPLING_KERNEL, SUBSAMPLING_STRIDE)
+        self.conv2 = nn.Conv1d(d_model, d_model, SUBSAMPLING_KERNEL, SUBSAMPLING_STRIDE)
+        self.norm = nn.LayerNorm(d_model)
+
+    def state(self) -> list[TensorSpec]:
+        """The frames before, of both convolutions."""
+        return [
+            TensorSpec("subsampling1_cache", (1, self.num_features, SUBSAMPLING_CACHE), "float32"),
+            TensorSpec("subsampling2_cache", (1, self.d_model, SUBSAMPLING_CACHE), "float32"),
+        ]
+
+    def forward(self, features: Tensor, cache1: Tensor, cache2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """features (B, T, F), caches (B, F, 3) and (B, D, 3) → x (B, T / 4, D) and the next caches."""
+        x = torch.cat((cache1, features.transpose(1, 2)), dim=2)
+        next1 = x[:, :, -SUBSAMPLING_CACHE:]
+        y = torch.cat((cache2, functional.silu(self.conv1(x))), dim=2)
+        next2 = y[:, :, -SUBSAMPLING_CACHE:]
+        return self.norm(functional.silu(self.conv2(y)).transpose(1, 2)), next1, next2
+
+
+class FeedForward(nn.Module):
+    """LayerNorm → Linear → SiLU → Linear, (B, T, D) → (B, T, D)."""
+
+    def __init__(self, d_model: int, feed_forward_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.expand = nn.Linear(d_model, feed_forward_dim)
+        self.contract = nn.Linear(feed_forward_dim, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, D) → (B, T, D)."""
+        hidden: Tensor = self.contract(functional.silu(self.expand(self.norm(x))))
+        return hidden
+
+
+class KeyCounter:
+    """Which cached keys exist, from a frame counter in the state: the mask depends on nothing else.
+
+    `left` and `chunk` are in rows of log_probs.
+    """
+
+    def __init__(self, left_context_frames: int, chunk_frames: int) -> None:
+        self.left = left_context_frames // SUBSAMPLING_FACTOR
+        self.chunk = chunk_frames // SUBSAMPLING_FACTOR
+
+    def state(self) -> list[TensorSpec]:
+        """How many rows there were, counted up to the left context."""
+        return [TensorSpec("processed_frames", (1,), "int64")]
+
+    def mask(self, processed: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """processed (B,), x (B, T, D), T = N chunks → what to add to scores (B, N, 1, left + chunk), next."""
+        starts = torch.arange(0, x.shape[1], self.chunk, device=x.device) + processed.unsqueeze(1)
+        key = torch.arange(self.left + self.chunk, device=x.device)
+        missing = key < (self.left - starts).unsqueeze(2)
+        following = (processed + x.shape[1]).clamp(max=self.left)
+        return (missing.to(x.dtype) * MASKED).unsqueeze(2), following
+
+
+class Attention(nn.Module):
+    """Multi-head attention of each chunk over itself and the frames before, with a learned relative bias.
+
+    The bias per head and distance (Raffel et al. 2020, section 2.1, https://arxiv.org/abs/1910.10683) takes
+    the place of positional encodings.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, keys: KeyCounter) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, d_model // num_heads
+        self.left, self.chunk = keys.left, keys.chunk
+        self.norm = nn.LayerNorm(d_model)
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.output = nn.Linear(d_model, d_model)
+        self.distance_bias = nn.Parameter(torch.zeros(num_heads, self.left + 2 * self.chunk - 1))
+        self.scale = 1.0 / math.sqrt(self.head_dim)
+
+    def state(self, prefix: str) -> list[TensorSpec]:
+        """Keys and values of the left context."""
+        heads, width = self.num_heads, self.head_dim
+        return [
+            TensorSpec(f"{prefix}_keys", (1, heads, width, self.left), "float32"),
+            TensorSpec(f"{prefix}_values", (1, heads, self.left, width), "float32"),
+        ]
+
+    def forward(self, x: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, D), T = N chunks → (B, T, D) and the next caches.
+
+        mask (B, N, 1, left + chunk); keys (B, H, d, left) and values (B, H, left, d).
+        """
+        batch, frames, _ = x.shape
+        x = self.norm(x)
+        query = self._heads(self.query(x) * self.scale).permute(0, 2, 1, 3)
+        keys = torch.cat((keys, self._heads(self.key(x)).permute(0, 2, 3, 1)), dim=3)
+        values = torch.cat((values, self._heads(self.value(x)).permute(0, 2, 1, 3)), dim=2)
+        if frames == self.chunk:  # one chunk, as on the device: the caches are the window
+            heads = self._attend(query, keys, values, mask)
+        else:
+            heads = self._attend_chunks(query, keys, values, mask)
+        joined = heads.permute(0, 2, 1, 3).reshape(batch, frames, -1)
+        return self.output(joined), keys[:, :, :, -self.left :], values[:, :, -self.left :]
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(x.shape[0], x.shape[1], self.num_heads, -1)
+
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """One chunk: query (B, H, chunk, d), keys (B, H, d, S), values (B, H, S, d) → (B, H, chunk, d)."""
+        scores = torch.matmul(query, keys) + (self._bias() + mask)
+        return torch.matmul(scores.softmax(dim=-1), values)
+
+    def _attend_chunks(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """`_attend` for all chunks at once: each chunk sees its own window of keys and values."""
+        span = self.left + self.chunk
+        query = query.reshape(*query.shape[:2], -1, self.chunk, query.shape[3])
+        keys = keys.unfold(3, span, self.chunk).permute(0, 1, 3, 2, 4)
+        values = values.unfold(2, span, self.chunk).transpose(3, 4)
+        scores = torch.matmul(query, keys) + (self._bias().unsqueeze(1) + mask.unsqueeze(1))
+        return torch.matmul(scores.softmax(dim=-1), values).flatten(2, 3)
+
+    def _bias(self) -> Tensor:
+        """(H, chunk, left + chunk): the bias of every query-key distance."""
+        query = torch.arange(self.chunk, device=self.distance_bias.device)[:, None] + self.left
+        key = torch.arange(self.left + self.chunk, device=self.distance_bias.device)[None, :]
+        return self.distance_bias[:, query - key + self.chunk - 1]

@@ -1,0 +1,103 @@
+"""Causal depthwise-separable convolutions with growing dilation and no attention: for the smallest devices.
+
+Dilated causal convolutions in residual layers: Bai et al. 2018, https://arxiv.org/abs/1803.01271. Depthwise
+and pointwise halves, for speech: QuartzNet, Kriman et al. 2019, https://arxiv.org/abs/1910.10261; the
+pointwise half widens and narrows as in Sandler et al. 2018, https://arxiv.org/abs/1801.04381. Batch norm
+follows the depthwise convolution directly, so that exporters fold it into the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_speech.encoder import TensorSpec
+from edge_speech.training.chunked import ChunkedConfig, ChunkedModel
+from edge_speech.training.layers import Subsampling
+
+
+@dataclass(frozen=True)
+class Config(ChunkedConfig):
+    """Dimensions of the encoder. Layer i has dilation 2 ** (i % dilation_cycle), in rows of log_probs."""
+
+    LIMITS: ClassVar[dict[str, int]] = {
+        **ChunkedConfig.LIMITS,
+        "d_model": 4096,
+        "num_layers": 64,
+        "expansion": 16,
+        "kernel": 255,
+        "dilation_cycle": 8,
+    }
+    LEAST: ClassVar[dict[str, int]] = {"kernel": 2}
+
+    d_model: int = 64
+    num_layers: int = 8
+    expansion: int = 2
+    kernel: int = 5
+    dilation_cycle: int = 4
+
+
+SIZES = {
+    "small": Config(d_model=64, num_layers=8),
+    "medium": Config(d_model=128, num_layers=8),
+    "large": Config(d_model=224, num_layers=12),
+}
+
+
+def build(config: Config) -> Tcn:
+    """Build the encoder with fresh weights."""
+    return Tcn(config)
+
+
+class Tcn(ChunkedModel):
+    """features (B, T, F) → log_probs (B, T / 4, V). State: the frames before each convolution."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.subsampling = Subsampling(config.num_features, config.d_model)
+        dilations = [2 ** (i % config.dilation_cycle) for i in range(config.num_layers)]
+        self.layers = nn.ModuleList(SeparableLayer(config, dilation) for dilation in dilations)
+        self.norm = nn.LayerNorm(config.d_model)
+        self.output = nn.Linear(config.d_model, config.vocab_size)
+        state = self.subsampling.state()
+        for i, layer in enumerate(self.layers):
+            state += layer.state(f"layer{i}")  # type: ignore[operator]
+        self.spec = self._spec(state)
+
+    def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Any number of chunks: features (B, T, F) and state → log_probs (B, T / 4, V) and the next state."""
+        cache1, cache2, *caches = state
+        x, *next_state = self.subsampling(self.normalised(features), cache1, cache2)
+        for layer, cache in zip(self.layers, caches, strict=True):
+            x, next_cache = layer(x, cache)
+            next_state.append(next_cache)
+        return (functional.log_softmax(self.output(self.norm(x)), dim=-1), *next_state)
+
+
+class SeparableLayer(nn.Module):
+    """Causal depthwise convolution → batch norm → wide Linear → ReLU → Linear, with a residual connection."""
+
+    def __init__(self, config: Config, dilation: int) -> None:
+        super().__init__()
+        d = config.d_model
+        self.d_model, self.cache_frames = d, (config.kernel - 1) * dilation
+        self.depthwise = nn.Conv1d(d, d, config.kernel, dilation=dilation, groups=d)
+        self.batch_norm = nn.BatchNorm1d(d)
+        self.expand = nn.Linear(d, config.expansion * d)
+        self.contract = nn.Linear(config.expansion * d, d)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def state(self, prefix: str) -> list[TensorSpec]:
+        """The frames before."""
+        return [TensorSpec(f"{prefix}_conv", (1, self.d_model, self.cache_frames), "float32")]
+
+    def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, T, D) and cache (B, D, (kernel - 1) dilation) → (B, T, D) and the next cache."""
+        padded = torch.cat((cache, x.transpose(1, 2)), dim=2)
+        y = self.batch_norm(self.depthwise(padded)).transpose(1, 2)
+        y = self.contract(functional.relu(self.expand(y)))
+        return x + self.dropout(y), padded[:, :, -self.cache_frames :]
