@@ -3,7 +3,8 @@
 DIR gets `recipe.json` and `environment.json` (what ran, and on what), `log.jsonl` (one line per report),
 `tensorboard/` (the same, where tensorboard is installed), `checkpoint.pt` (to resume from) and, at the end,
 `model.pt` and `curve.png`. The weights kept are an exponential moving average of those the optimiser moves.
-A run that is stopped at any moment, killed too, goes on to the same weights and the same log.
+A run that is stopped at any moment, killed too, goes on to the same weights and the same log; on a GPU up to
+the order in which its kernels add.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Trainer:
     """A run in one folder: the model, its optimiser and how far they are."""
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
+        _check_watched(recipe)
         torch.set_num_threads(recipe.run.threads)
         torch.manual_seed(recipe.run.seed)
         self.recipe, self.folder = recipe, folder
@@ -59,7 +61,6 @@ class Trainer:
         self.tokens = _tokens(recipe)
         self.training_set = TrainingSet(recipe, self.tokens, self.frontend)
         self.evaluation = evaluation_set(recipe, self.tokens, self.frontend)
-        _check_watched(recipe)
         shape = {"num_features": self.frontend.num_features, "vocab_size": len(self.tokens.symbols)}
         self.model = models.build(recipe.architecture, {**recipe.model, **shape})
         self.step, self.started = 0, time.monotonic()
