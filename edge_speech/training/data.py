@@ -24,6 +24,7 @@ from edge_speech.features import (
 )
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training import augment
+from edge_speech.training.bucketing import batch_of_seconds
 from edge_speech.training.compose import compose
 from edge_speech.training.recipe import Augment, Recipe, Source
 from edge_speech.training.tokens import Tokens
@@ -40,6 +41,18 @@ class Batch:
     feature_lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
+
+    def split(self, parts: int) -> list[Batch]:
+        """Up to `parts` batches of like size, one after the other, each padded to its own longest."""
+        split = []
+        targets = torch.split(self.targets, self.target_lengths.tolist())
+        for rows in torch.arange(len(self.feature_lengths)).chunk(parts):
+            lengths = self.feature_lengths[rows]
+            features = self.features[rows, : int(lengths.max())]
+            split.append(
+                Batch(features, lengths, torch.cat([targets[i] for i in rows]), self.target_lengths[rows])
+            )
+        return split
 
 
 class Recordings:
@@ -82,9 +95,35 @@ class Recordings:
         """One waveform of the clips that `draw` chose."""
         return clips[0] if self.compose is None else compose(rng, clips, self.sample_rate, self.compose)
 
+    def seconds(self, indices: list[int]) -> float:
+        """Length of the recordings that `draw` chose, by their manifest, with the mean of what joins them."""
+        known = [self.utterances[i].duration_s for i in indices]
+        spoken = sum(
+            len(self.waveform(i)) / self.sample_rate if s is None else s
+            for i, s in zip(indices, known, strict=True)
+        )
+        if self.compose is None:
+            return spoken
+        gap_s = (1 - self.compose.gapless) * self.compose.gap_s / 2
+        return spoken + self.compose.edge_s + (len(indices) - 1) * gap_s
+
     def text(self, indices: list[int]) -> str:
         """What is said in the joined recordings."""
         return " ".join(self.utterances[i].text for i in indices)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What an utterance is made from: recordings of one source, and how fast they are played."""
+
+    source: Recordings
+    indices: list[int]
+    speed: float
+
+    @property
+    def seconds(self) -> float:
+        """About how long the utterance will be."""
+        return self.source.seconds(self.indices) / self.speed
 
 
 class TrainingSet(Dataset[Batch]):
@@ -102,16 +141,26 @@ class TrainingSet(Dataset[Batch]):
         return self.recipe.optimizer.steps
 
     def __getitem__(self, step: int) -> Batch:
-        rng = np.random.default_rng([self.recipe.run.seed, step])
+        rng, how = np.random.default_rng([self.recipe.run.seed, step]), self.recipe.optimizer
+        if how.batch_s:
+            draws = batch_of_seconds(rng, lambda: self.draw(rng, rng.random()), how.batch_s * how.accumulate)
+            return collate([self.render(rng, draw) for draw in draws])
         share = rng.random()  # one for the whole batch: its strings are of like length and little is padding
-        return collate([self.example(rng, share) for _ in range(self.recipe.optimizer.batch_size)])
+        return collate([self.example(rng, share) for _ in range(how.batch_size * how.accumulate)])
 
     def example(self, rng: np.random.Generator, share: float) -> tuple[FloatArray, list[int]]:
         """One augmented utterance: features (T, F) and token numbers. For `share` see `Recordings.draw`."""
+        return self.render(rng, self.draw(rng, share))
+
+    def draw(self, rng: np.random.Generator, share: float) -> Draw:
+        """Choose the recordings of an utterance and their speed; reads no audio."""
         source = self.sources[int(rng.choice(len(self.sources), p=self.probabilities))]
-        how = self.recipe.augment
         indices = source.draw(rng, share)
-        speed = float(rng.choice(how.speeds))
+        return Draw(source, indices, float(rng.choice(self.recipe.augment.speeds)))
+
+    def render(self, rng: np.random.Generator, draw: Draw) -> tuple[FloatArray, list[int]]:
+        """Features (T, F) and token numbers of a drawn utterance, augmented."""
+        source, indices, speed, how = draw.source, draw.indices, draw.speed, self.recipe.augment
         clips = [augment.change_speed(source.waveform(i), source.sample_rate, speed) for i in indices]
         waveform = self._distort(rng, source.join(rng, clips), how)
         features = features_of(waveform, self.frontend)

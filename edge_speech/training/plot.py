@@ -32,7 +32,7 @@ def plot(lines: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rates = sorted({key for line in lines for key in line if key.endswith("wer")})
+    rates = sorted({key for line in lines for key in line if key.endswith(("wer", "cer"))})
     figure = Figure(figsize=(8, 3 + 2.5 * bool(rates)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1 + bool(rates), 1, sharex=True, squeeze=False)[:, 0]
@@ -46,7 +46,7 @@ def plot(lines: list[dict[str, Any]], path: Path) -> None:
         points = [(line["step"], line[key]) for line in lines if key in line]
         axes[1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=key)
     if rates:
-        axes[1].set_ylabel("word error rate, %")
+        axes[1].set_ylabel("error rate, %")
         axes[1].legend()
     axes[-1].set_xlabel("step")
     temporary = path.with_name(f".{path.name}.tmp")

@@ -6,7 +6,7 @@ import sys
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from edge_speech.errors import InputError
 from edge_speech.target import read_toml
@@ -45,7 +45,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Data:
-    """Where recordings come from. Manifests are relative to `root`, `root` to the working folder."""
+    """Where recordings come from. Manifests are relative to `root`, `root` to the working folder.
+
+    `units` are what the model writes, see `training.tokens`; they are those of `vocabulary`, or where that is
+    empty those of the training texts. "bpe" learns `vocabulary_size` of them, blank included.
+    """
 
     train: tuple[Source, ...]
     root: str = "data"
@@ -53,6 +57,7 @@ class Data:
     noise: str = ""
     units: str = "words"
     vocabulary: tuple[str, ...] = ()
+    vocabulary_size: int = 500
 
 
 @dataclass(frozen=True)
@@ -78,20 +83,53 @@ class Augment:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW, linear warm-up, cosine decay to zero, gradient clipping by norm."""
+    """AdamW, a learning rate on a schedule after a linear warm-up, gradient clipping by norm.
+
+    `schedule`: "cosine" and "onecycle" fall to zero at the last step; "plateau" multiplies the rate by
+    `plateau_factor` after `plateau_patience` evaluations in a row without a better dev error rate.
+    A batch is `batch_size` utterances or, where `batch_s` is set, utterances of like length that fill so many
+    seconds with their padding. A step adds up the gradients of `accumulate` batches before it moves the
+    weights: the step of one batch `accumulate` times as large, but that batch norm sees each by itself.
+    `early_stopping` ends the run after so many evaluations in a row without a better dev error rate, and
+    model.pt then holds the best weights instead of the last; 0 never does.
+    """
 
     steps: int = 10000
     batch_size: int = 24
+    batch_s: float = 0.0
+    accumulate: int = 1
     learning_rate: float = 2e-3
+    schedule: Literal["cosine", "onecycle", "plateau"] = "cosine"
     warmup_steps: int = 500
+    plateau_patience: int = 3
+    plateau_factor: float = 0.5
+    early_stopping: int = 0
     weight_decay: float = 1e-2
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise InputError(f"recipe: optimizer.{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("batch_s", "warmup_steps", "plateau_patience", "early_stopping"):
+            if getattr(self, name) < 0:
+                raise InputError(
+                    f"recipe: optimizer.{name} is {getattr(self, name)}; it must not be negative"
+                )
+        if not 0 < self.plateau_factor < 1:
+            raise InputError(
+                f"recipe: optimizer.plateau_factor is {self.plateau_factor}; it must be between 0 and 1"
+            )
+
 
 @dataclass(frozen=True)
 class Run:
-    """How the run is carried out; nothing here changes what is learnt but `seed`."""
+    """How the run is carried out; nothing here changes what is learnt but `seed` and the rounding.
+
+    `precision` is of the products inside the model; weights, loss and optimiser stay float32. "auto" is fp32
+    on a CPU, and on a GPU bf16 where it has it, else fp16.
+    """
 
     seed: int = 1
     threads: int = 1
@@ -100,6 +138,7 @@ class Run:
     evaluate_every: int = 500
     checkpoint_every: int = 200
     device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
 
 
 @dataclass(frozen=True)
@@ -159,6 +198,10 @@ def _build(kind: Any, table: Any, where: str) -> Any:
 def _value(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, UnionType):  # X | None
         hint = get_args(hint)[0]
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise InputError(f"recipe: {where} must be one of {', '.join(get_args(hint))}, got {value!r}")
+        return value
     if is_dataclass(hint):
         return _build(hint, value, where + ".")
     if get_origin(hint) is tuple:

@@ -3,33 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_speech.errors import InputError
+from edge_speech.training import bpe
 
 BLANK = "<blk>"
 WORD_START = "▁"
-UNITS = ("words", "characters")
+# Whole words; letters, the first of a word marked; hanzi, which no spaces part; byte-pair pieces.
+UNITS = ("words", "characters", "hanzi", "bpe")
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The symbols of a model, blank first, and how text becomes their numbers."""
+    """The symbols of a model, blank first, and how text becomes their numbers.
+
+    `bpe_model` is SentencePiece's; cutting text needs it, spelling does not.
+    """
 
     units: str
     symbols: tuple[str, ...]
+    bpe_model: bytes = field(default=b"", repr=False)
 
     @staticmethod
-    def build(units: str, texts: Iterable[str], vocabulary: tuple[str, ...]) -> Tokens:
-        """Take the units from `vocabulary`, or from `texts` where that is empty. Raises InputError."""
+    def build(
+        units: str, texts: Iterable[str], vocabulary: tuple[str, ...], vocabulary_size: int = 500
+    ) -> Tokens:
+        """Take the units from `vocabulary`, or from `texts` where that is empty. Raises InputError.
+
+        `vocabulary_size` is of "bpe" alone, which learns its pieces and so takes no `vocabulary`.
+        """
         if units not in UNITS:
             raise InputError(f"unknown units {units!r}; there are {', '.join(UNITS)}")
+        if units == "bpe":
+            if vocabulary:
+                raise InputError(
+                    "data.units = 'bpe' learns its pieces from the training texts; "
+                    "set data.vocabulary_size in place of data.vocabulary"
+                )
+            model = bpe.learn(texts, vocabulary_size)
+            return Tokens(units, (BLANK, *bpe.pieces(model)), model)
         found = vocabulary or sorted({piece for text in texts for piece in _pieces(units, text)})
         prefix = WORD_START if units == "words" and vocabulary else ""
         return Tokens(units, (BLANK, *(prefix + piece for piece in found)))
 
+    @property
+    def error_rate(self) -> str:
+        """What evaluations count: "wer", or "cer" where the units mark no words."""
+        return "cer" if self.units == "hanzi" else "wer"
+
     def encode(self, text: str) -> list[int] | None:
         """Token numbers of `text`, or None where it needs a unit that is not there."""
+        if self.bpe_model:
+            return bpe.encode(self.bpe_model, text)
         number = {symbol: i for i, symbol in enumerate(self.symbols)}
         pieces = _pieces(self.units, text)
         return [number[p] for p in pieces] if all(p in number for p in pieces) else None
@@ -40,5 +66,7 @@ class Tokens:
 
 
 def _pieces(units: str, text: str) -> list[str]:
+    if units == "hanzi":
+        return list("".join(text.split()))
     words = [WORD_START + word for word in text.split()]
     return words if units == "words" else list("".join(words))

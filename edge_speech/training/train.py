@@ -1,15 +1,20 @@
 """The training loop: `edge-speech train RECIPE.toml -o DIR`.
 
-DIR gets `recipe.json` (what ran), `log.jsonl` (one line per report), `checkpoint.pt` (to resume from) and, at
-the end, `model.pt`. The weights kept are an exponential moving average of those the optimiser moves.
+DIR gets `recipe.json` and `environment.json` (what ran, and on what), `log.jsonl` (one line per report),
+`tensorboard/` (the same, where tensorboard is installed), `checkpoint.pt` (to resume from) and, at the end,
+`model.pt` and `curve.png`. The weights kept are an exponential moving average of those the optimiser moves.
+A run that is stopped at any moment, killed too, goes on to the same weights and the same log; on a GPU up to
+the order in which its kernels add.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,114 +23,146 @@ import jiwer
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from edge_speech.errors import InputError
 from edge_speech.features import frontend_from_dict, frontend_to_dict
-from edge_speech.training import models
+from edge_speech.training import checkpoint, models, plot
 from edge_speech.training.checkpoint import LoadedModel, read_plain, save_atomically, save_model
 from edge_speech.training.data import Batch, TrainingSet, evaluation_set, texts
+from edge_speech.training.early_stopping import EarlyStopping
+from edge_speech.training.interrupts import held_interrupts
 from edge_speech.training.models import StreamingModel
-from edge_speech.training.recipe import Optimizer, Recipe, read_recipe
+from edge_speech.training.optimization import Schedule, adamw, autocast, grad_scaler, precision_of
+from edge_speech.training.recipe import Recipe, read_recipe
+from edge_speech.training.run_log import RunLog, environment, write_text
 from edge_speech.training.tokens import Tokens
 
 CHECKPOINT_FORMAT = "edge-speech-checkpoint"
-VERSION = 1
+CHECKPOINT_VERSION = 2
+
+
+# Parts of a Trainer that a checkpoint keeps by their state_dict().
+_STATEFUL = ("optimizer", "schedule", "scaler", "stopping")
 
 
 class Trainer:
     """A run in one folder: the model, its optimiser and how far they are."""
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
+        _check_watched(recipe)
         torch.set_num_threads(recipe.run.threads)
         torch.manual_seed(recipe.run.seed)
         self.recipe, self.folder = recipe, folder
         self.device = _device(recipe.run.device)
         self.frontend = frontend_from_dict(recipe.frontend)
-        data = recipe.data
-        self.tokens = Tokens.build(data.units, () if data.vocabulary else texts(recipe), data.vocabulary)
+        self.precision = precision_of(recipe.run.precision, self.device)
+        self.tokens = _tokens(recipe)
         self.training_set = TrainingSet(recipe, self.tokens, self.frontend)
         self.evaluation = evaluation_set(recipe, self.tokens, self.frontend)
         shape = {"num_features": self.frontend.num_features, "vocab_size": len(self.tokens.symbols)}
         self.model = models.build(recipe.architecture, {**recipe.model, **shape})
-        self.step = 0
+        self.step, self.started = 0, time.monotonic()
+        self.losses: list[float] = []  # since the last report
         self.metrics: dict[str, Any] = {}
         self._start_or_resume()
 
     def _start_or_resume(self) -> None:
-        checkpoint = self.folder / "checkpoint.pt"
-        saved = read_plain(checkpoint, CHECKPOINT_FORMAT, VERSION) if checkpoint.exists() else None
+        path = self.folder / "checkpoint.pt"
+        saved = read_plain(path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION) if path.exists() else None
         if saved is None:
             self.model.normalise(*self.training_set.statistics())
-        elif saved["recipe"] != _comparable(self.recipe):
-            raise InputError(f"{checkpoint} comes from another recipe; use a new -o folder or remove it")
+        elif saved["recipe"] != _comparable(self.recipe) or saved["tokens"] != list(self.tokens.symbols):
+            raise InputError(f"{path} comes from another recipe; use a new -o folder or remove it")
         self.model.to(self.device)
-        self.optimizer = _optimizer(self.model, self.recipe.optimizer)
-        self.scheduler = _scheduler(self.optimizer, self.recipe.optimizer)
+        self.optimizer = adamw(self.model, self.recipe.optimizer)
+        self.schedule = Schedule(self.optimizer, self.recipe.optimizer)
+        self.scaler = grad_scaler(self.device, self.precision)
+        self.stopping = EarlyStopping(self.recipe.optimizer.early_stopping)
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         if saved is not None:
             self._restore(saved)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scheduler.load_state_dict(saved["scheduler"])
+        for name in _STATEFUL:
+            getattr(self, name).load_state_dict(saved[name])
         self.average = {k: v.to(self.device) for k, v in saved["average"].items()}
-        self.step, self.metrics = saved["step"], saved["metrics"]
+        self.step, self.losses, self.metrics = saved["step"], saved["losses"], saved["metrics"]
+        self.started = time.monotonic() - saved["elapsed_s"]
         torch.set_rng_state(saved["random"])
+        if self.device.type == "cuda" and saved["cuda_random"] is not None:
+            torch.cuda.set_rng_state(saved["cuda_random"], self.device)
 
     def save(self) -> None:
         """Write `checkpoint.pt`."""
+        on_cuda = self.device.type == "cuda"
         state = {
             "format": CHECKPOINT_FORMAT,
-            "version": VERSION,
+            "version": CHECKPOINT_VERSION,
             "recipe": _comparable(self.recipe),
+            "tokens": list(self.tokens.symbols),
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            **{name: getattr(self, name).state_dict() for name in _STATEFUL},
             "average": self.average,
             "step": self.step,
+            "losses": self.losses,
             "metrics": self.metrics,
+            "elapsed_s": time.monotonic() - self.started,
             "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state(self.device) if on_cuda else None,
         }
         save_atomically(state, self.folder / "checkpoint.pt")
 
     def run(self, quiet: bool) -> None:
-        """Train to the last step. On Ctrl-C the state is saved and KeyboardInterrupt raised again."""
+        """Train to the last step. On Ctrl-C end and save the step at hand, then raise KeyboardInterrupt."""
+        log = RunLog(self.folder, self.step)
+        progress = tqdm(
+            total=self.recipe.optimizer.steps,
+            initial=self.step,
+            unit="step",
+            disable=quiet,
+            dynamic_ncols=True,
+        )
         try:
-            self._run(quiet)
+            with progress, held_interrupts() as interrupted:
+                self._run(log, progress, interrupted)
         except KeyboardInterrupt:
-            self.save()
             if not quiet:
-                print(f"saved at step {self.step}; the same command goes on from there", file=sys.stderr)
+                print(f"at step {self.step}; the same command goes on from {self.folder}", file=sys.stderr)
             raise
+        finally:
+            log.close()
 
-    def _run(self, quiet: bool) -> None:
-        run, total = self.recipe.run, self.recipe.optimizer.steps
-        started, losses = time.monotonic(), []
-        progress = tqdm(total=total, initial=self.step, unit="step", disable=quiet, dynamic_ncols=True)
-        with progress:
-            for batch in self._batches():
-                loss, norm = self._update(batch)
-                losses.append(loss)
-                progress.update()
-                if self.step % run.evaluate_every == 0 or self.step == total:
-                    self._evaluate()
-                if self.step % run.log_every == 0 or self.step == total:
-                    mean = sum(losses) / len(losses)
-                    losses = []
-                    self._log(mean, norm, time.monotonic() - started)
-                    progress.set_postfix(loss=f"{mean:.3f}", **self.metrics)
-                if self.step % run.checkpoint_every == 0 or self.step == total:
-                    self.save()
+    def _run(self, log: RunLog, progress: Any, interrupted: Callable[[], bool]) -> None:
+        for batch in self._batches():
+            loss, norm = self._update(batch)
+            self.losses.append(loss)
+            progress.update()
+            if self._due(self.recipe.run.evaluate_every):
+                self._evaluate()
+            if self._due(self.recipe.run.log_every):
+                mean = self._log(log, norm)
+                progress.set_postfix(loss=f"{mean:.3f}", **self.metrics)
+            if self._due(self.recipe.run.checkpoint_every) or interrupted():
+                self.save()
+            if interrupted():
+                raise KeyboardInterrupt
+            if self.stopping.exhausted:
+                break
+
+    def _due(self, every: int) -> bool:
+        """Whether something is done after this step that is done `every` so many steps and at the end."""
+        last = self.step == self.recipe.optimizer.steps or self.stopping.exhausted
+        return last or self.step % every == 0
 
     def _batches(self) -> DataLoader[Batch]:
         workers = self.recipe.run.workers
+        end = self.step if self.stopping.exhausted else self.recipe.optimizer.steps
         return DataLoader(
             self.training_set,
-            sampler=range(self.step, self.recipe.optimizer.steps),
+            sampler=range(self.step, end),
             batch_size=None,
             num_workers=workers,
             prefetch_factor=4 if workers else None,
@@ -134,24 +171,33 @@ class Trainer:
         )
 
     def _update(self, batch: Batch) -> tuple[float, float]:
+        """One step on a batch; its loss and the norm of its gradient before clipping."""
         self.model.train()
-        loss = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total, loss = len(batch.feature_lengths), 0.0
+        for part in batch.split(self.recipe.optimizer.accumulate):
+            share = self._loss(part) * (len(part.feature_lengths) / total)
+            self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
+            loss += share.item()
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.gradient_clip)
         if torch.isfinite(norm):
-            self.optimizer.step()
-        self.scheduler.step()
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.stepped()
         self.step += 1
         self._update_average()
-        return loss.item(), norm.item()
+        return loss, norm.item()
 
     def _loss(self, batch: Batch) -> Tensor:
-        log_probs = self.model.parallel(batch.features.to(self.device)).transpose(0, 1)
+        with autocast(self.device, self.precision):
+            log_probs = self.model.parallel(batch.features.to(self.device))
         factor = self.model.spec.subsampling_factor
         lengths = (batch.feature_lengths + factor - 1) // factor
         targets = batch.targets.to(self.device)
-        return functional.ctc_loss(log_probs, targets, lengths, batch.target_lengths, zero_infinity=True)
+        return functional.ctc_loss(
+            log_probs.float().transpose(0, 1), targets, lengths, batch.target_lengths, zero_infinity=True
+        )
 
     def _update_average(self) -> None:
         decay = min(self.recipe.optimizer.ema_decay, (1 + self.step) / (10 + self.step))
@@ -163,7 +209,7 @@ class Trainer:
                     self.average[name].copy_(value)
 
     def _evaluate(self) -> None:
-        """Word error rate of the averaged weights on the recipe's dev sources, greedy decoding."""
+        """Error rate of the averaged weights on the recipe's dev sources, greedy decoding, in float32."""
         if not self.evaluation:
             return
         kept = {k: v.clone() for k, v in self.model.state_dict().items()}
@@ -174,23 +220,32 @@ class Trainer:
                 greedy(self.model, features.to(self.device), self.tokens) for features, _ in self.evaluation
             ]
         self.model.load_state_dict(kept)
-        self.metrics["dev_wer"] = round(100 * jiwer.wer([text for _, text in self.evaluation], found), 2)
+        rate = _error_rate(self.tokens, [text for _, text in self.evaluation], found)
+        self.metrics[f"dev_{self.tokens.error_rate}"] = rate
+        self.schedule.evaluated(rate)
+        self.stopping.evaluated(rate, self.step, self.average)
 
-    def _log(self, loss: float, norm: float, elapsed_s: float) -> None:
+    def _log(self, log: RunLog, norm: float) -> float:
+        """Report the steps since the last report; their mean loss."""
+        loss = sum(self.losses) / len(self.losses)
+        self.losses = []
         line: dict[str, Any] = {"step": self.step, "loss": round(loss, 5), "gradient_norm": round(norm, 4)}
-        line["learning_rate"] = self.scheduler.get_last_lr()[0]
-        line["elapsed_s"] = round(elapsed_s, 1)
-        if self.step % self.recipe.run.evaluate_every == 0 or self.step == self.recipe.optimizer.steps:
+        line["learning_rate"] = self.schedule.learning_rate
+        line["elapsed_s"] = round(time.monotonic() - self.started, 1)
+        if self._due(self.recipe.run.evaluate_every):
             line.update(self.metrics)
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        log.write(line)
+        return loss
 
     def finish(self) -> Path:
-        """Write `model.pt` with the averaged weights."""
-        self.model.load_state_dict(self.average)
+        """Write `model.pt` with the averaged weights: the last, or with early stopping the best."""
+        metrics = {**self.metrics, "steps": self.step, "recipe": _comparable(self.recipe)}
+        if self.stopping.weights is not None:
+            metrics[f"dev_{self.tokens.error_rate}"] = self.stopping.error_rate
+            metrics["best_step"] = self.stopping.step
+        self.model.load_state_dict(self.stopping.weights or self.average)
         path = self.folder / "model.pt"
         frontend, config = frontend_to_dict(self.frontend), models.config_of(self.model)
-        metrics = {**self.metrics, "steps": self.step, "recipe": _comparable(self.recipe)}
         save_model(
             path,
             LoadedModel(
@@ -209,16 +264,21 @@ def greedy(model: StreamingModel, features: Tensor, tokens: Tokens) -> str:
 def train(recipe: Recipe, folder: Path, quiet: bool = False) -> Path:
     """Run or resume a recipe in `folder` and return the path of model.pt. Raises InputError."""
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.tmp"):  # by a run that was killed while it wrote
+        left.unlink()
     trainer = Trainer(recipe, folder)
-    (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
+    write_text(folder / "recipe.json", json.dumps(asdict(recipe), indent=1) + "\n")
+    write_text(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
     trainer.run(quiet)
-    return trainer.finish()
+    path = trainer.finish()
+    _draw_curve(folder)
+    return path
 
 
 def run_command(args: argparse.Namespace) -> dict[str, Any]:
     """`edge-speech train`: arguments `config`, `output`, `set`, `quiet` → {"model", "metrics"}."""
     path = train(read_recipe(Path(args.config), args.set or []), Path(args.output), args.quiet)
-    metrics = read_plain(path, "edge-speech-model", VERSION)["metrics"]
+    metrics = read_plain(path, checkpoint.FORMAT, checkpoint.VERSION)["metrics"]
     return {"model": str(path), "metrics": {k: v for k, v in metrics.items() if k != "recipe"}}
 
 
@@ -239,18 +299,33 @@ def _device(name: str) -> torch.device:
         raise InputError(f"unknown device {name!r}; use auto, cpu or cuda") from error
 
 
-def _optimizer(model: nn.Module, how: Optimizer) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=how.learning_rate, betas=(0.9, 0.98))
+def _tokens(recipe: Recipe) -> Tokens:
+    data = recipe.data
+    return Tokens.build(
+        data.units, () if data.vocabulary else texts(recipe), data.vocabulary, data.vocabulary_size
+    )
 
 
-def _scheduler(optimizer: torch.optim.Optimizer, how: Optimizer) -> LRScheduler:
-    warmup = LinearLR(optimizer, start_factor=1e-3, total_iters=how.warmup_steps)
-    cosine = CosineAnnealingLR(optimizer, T_max=max(1, how.steps - how.warmup_steps))
-    return SequentialLR(optimizer, [warmup, cosine], milestones=[how.warmup_steps])
+def _check_watched(recipe: Recipe) -> None:
+    """What follows the dev error rate needs one."""
+    how = recipe.optimizer
+    if not recipe.data.dev and (how.schedule == "plateau" or how.early_stopping):
+        name = (
+            "schedule = 'plateau'" if how.schedule == "plateau" else f"early_stopping = {how.early_stopping}"
+        )
+        raise InputError(f"recipe: optimizer.{name} follows the dev error rate; add a [[data.dev]] source")
+
+
+def _error_rate(tokens: Tokens, said: list[str], heard: list[str]) -> float:
+    """Word error rate in percent; of units without word marks the character error rate, without spaces."""
+    if tokens.error_rate == "wer":
+        return round(100 * jiwer.wer(said, heard), 2)
+    return round(100 * jiwer.cer(["".join(text.split()) for text in said], heard), 2)
+
+
+def _draw_curve(folder: Path) -> None:
+    if importlib.util.find_spec("matplotlib") is not None:
+        plot.plot(plot.read_log(folder / "log.jsonl"), folder / "curve.png")
 
 
 def _ignore_interrupts(_: int) -> None:
