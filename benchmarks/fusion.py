@@ -43,7 +43,7 @@ from edge_speech.progress import track
 from edge_speech_tools.provenance import host
 
 ERROR_RATES = (0.02, 0.05, 0.10)
-PIECES, BEAM_SIZE, WIDE_BEAM_SIZE = 500, 32, 512
+PIECES, BEAM_SIZE, WIDE_BEAM_SIZE = 500, 32, 1024
 TOKENS_PER_ROW, BEAM_THRESHOLD = 32, 20.0
 LM_WEIGHT, WORD_BONUS = 0.5, 1.5
 Heard = tuple[str, float]  # text, score
@@ -213,7 +213,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     shown = {"greedy": "greedy", "beam": "beam 32", "lm": "beam 32 and 4-gram", "closed": "its words alone"}
-    shown["flashlight"] = "flashlight, its words alone, beam 512"
+    shown["flashlight"] = "flashlight, its words alone, beam 1024"
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, units in zip(figure.subplots(1, 2), ("characters", "pieces"), strict=True):
         rows = [r for r in document["results"] if r["units"] == units]
