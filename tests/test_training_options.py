@@ -126,7 +126,7 @@ def test_early_stopping_keeps_the_best_weights(
         averages.append({name: value.clone() for name, value in trainer.average.items()})
         return next(given)
 
-    monkeypatch.setattr("edge_speech.training.train._error_rate", error_rate)
+    monkeypatch.setattr("edge_speech.training.objectives.ctc.Ctc.error_rate", error_rate)
     recipe = with_optimizer(recipe, steps=100, early_stopping=2)
     trainer = Trainer(recipe, tmp_path)
     trainer.run(quiet=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,11 @@ class Batch:
     feature_lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same, features and targets on `device`; the lengths stay, CTC loss reads them on the host."""
+        features, targets = self.features.to(device), self.targets.to(device)
+        return replace(self, features=features, targets=targets)
 
     def split(self, parts: int) -> list[Batch]:
         """Up to `parts` batches of like size, one after the other, each padded to its own longest."""

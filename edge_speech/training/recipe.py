@@ -82,6 +82,22 @@ class Augment:
 
 
 @dataclass(frozen=True)
+class Auxiliary:
+    """A second loss, of phones, on layer number `layer` of the encoder, with `weight` of the whole.
+
+    `lexicon` is a pronouncing lexicon relative to `data.root`: CMUdict's file or Kaldi's lexicon.txt.
+    """
+
+    lexicon: str
+    layer: int
+    weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < 1:
+            raise InputError(f"recipe: auxiliary.weight is {self.weight}; it must be between 0 and 1")
+
+
+@dataclass(frozen=True)
 class Optimizer:
     """AdamW, a learning rate on a schedule after a linear warm-up, gradient clipping by norm.
 
@@ -147,9 +163,11 @@ class Recipe:
 
     data: Data
     architecture: str = "conformer"
+    objective: str = "ctc"
     model: dict[str, Any] = field(default_factory=dict)
     frontend: dict[str, Any] = field(default_factory=lambda: {"type": "fbank"})
     augment: Augment = Augment()
+    auxiliary: Auxiliary | None = None
     optimizer: Optimizer = Optimizer()
     run: Run = Run()
 

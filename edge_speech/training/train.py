@@ -19,28 +19,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jiwer
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from edge_speech.errors import InputError
 from edge_speech.features import frontend_from_dict, frontend_to_dict
-from edge_speech.training import checkpoint, models, plot
+from edge_speech.training import checkpoint, models, objectives, plot
 from edge_speech.training.checkpoint import LoadedModel, read_plain, save_atomically, save_model
 from edge_speech.training.data import Batch, TrainingSet, evaluation_set, texts
 from edge_speech.training.early_stopping import EarlyStopping
 from edge_speech.training.interrupts import held_interrupts
-from edge_speech.training.models import StreamingModel
 from edge_speech.training.optimization import Schedule, adamw, autocast, grad_scaler, precision_of
 from edge_speech.training.recipe import Recipe, read_recipe
 from edge_speech.training.run_log import RunLog, environment, write_text
 from edge_speech.training.tokens import Tokens
 
 CHECKPOINT_FORMAT = "edge-speech-checkpoint"
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 
 
 # Parts of a Trainer that a checkpoint keeps by their state_dict().
@@ -63,6 +60,8 @@ class Trainer:
         self.evaluation = evaluation_set(recipe, self.tokens, self.frontend)
         shape = {"num_features": self.frontend.num_features, "vocab_size": len(self.tokens.symbols)}
         self.model = models.build(recipe.architecture, {**recipe.model, **shape})
+        self.objective = objectives.build(recipe, self.tokens, self.model)
+        self.trained = nn.ModuleList([self.model, self.objective])
         self.step, self.started = 0, time.monotonic()
         self.losses: list[float] = []  # since the last report
         self.metrics: dict[str, Any] = {}
@@ -75,8 +74,8 @@ class Trainer:
             self.model.normalise(*self.training_set.statistics())
         elif saved["recipe"] != _comparable(self.recipe) or saved["tokens"] != list(self.tokens.symbols):
             raise InputError(f"{path} comes from another recipe; use a new -o folder or remove it")
-        self.model.to(self.device)
-        self.optimizer = adamw(self.model, self.recipe.optimizer)
+        self.trained.to(self.device)
+        self.optimizer = adamw(self.trained, self.recipe.optimizer)
         self.schedule = Schedule(self.optimizer, self.recipe.optimizer)
         self.scaler = grad_scaler(self.device, self.precision)
         self.stopping = EarlyStopping(self.recipe.optimizer.early_stopping)
@@ -86,6 +85,7 @@ class Trainer:
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
+        self.objective.load_state_dict(saved["objective"])
         for name in _STATEFUL:
             getattr(self, name).load_state_dict(saved[name])
         self.average = {k: v.to(self.device) for k, v in saved["average"].items()}
@@ -104,6 +104,7 @@ class Trainer:
             "recipe": _comparable(self.recipe),
             "tokens": list(self.tokens.symbols),
             "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
             **{name: getattr(self, name).state_dict() for name in _STATEFUL},
             "average": self.average,
             "step": self.step,
@@ -172,7 +173,7 @@ class Trainer:
 
     def _update(self, batch: Batch) -> tuple[float, float]:
         """One step on a batch; its loss and the norm of its gradient before clipping."""
-        self.model.train()
+        self.trained.train()
         self.optimizer.zero_grad(set_to_none=True)
         total, loss = len(batch.feature_lengths), 0.0
         for part in batch.split(self.recipe.optimizer.accumulate):
@@ -180,7 +181,7 @@ class Trainer:
             self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
             loss += share.item()
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.recipe.optimizer.gradient_clip)
         if torch.isfinite(norm):
             self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -191,13 +192,8 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> Tensor:
         with autocast(self.device, self.precision):
-            log_probs = self.model.parallel(batch.features.to(self.device))
-        factor = self.model.spec.subsampling_factor
-        lengths = (batch.feature_lengths + factor - 1) // factor
-        targets = batch.targets.to(self.device)
-        return functional.ctc_loss(
-            log_probs.float().transpose(0, 1), targets, lengths, batch.target_lengths, zero_infinity=True
-        )
+            loss: Tensor = self.objective(self.model, batch.to(self.device))
+        return loss
 
     def _update_average(self) -> None:
         decay = min(self.recipe.optimizer.ema_decay, (1 + self.step) / (10 + self.step))
@@ -209,19 +205,17 @@ class Trainer:
                     self.average[name].copy_(value)
 
     def _evaluate(self) -> None:
-        """Error rate of the averaged weights on the recipe's dev sources, greedy decoding, in float32."""
+        """Error rate of the averaged weights on the recipe's dev sources, in float32."""
         if not self.evaluation:
             return
         kept = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         self.model.eval()
         with torch.no_grad():
-            found = [
-                greedy(self.model, features.to(self.device), self.tokens) for features, _ in self.evaluation
-            ]
+            heard = [self.objective.decode(self.model, f.to(self.device)) for f, _ in self.evaluation]
         self.model.load_state_dict(kept)
-        rate = _error_rate(self.tokens, [text for _, text in self.evaluation], found)
-        self.metrics[f"dev_{self.tokens.error_rate}"] = rate
+        rate = self.objective.error_rate([text for _, text in self.evaluation], heard)
+        self.metrics[f"dev_{self.objective.error}"] = rate
         self.schedule.evaluated(rate)
         self.stopping.evaluated(rate, self.step, self.average)
 
@@ -241,7 +235,7 @@ class Trainer:
         """Write `model.pt` with the averaged weights: the last, or with early stopping the best."""
         metrics = {**self.metrics, "steps": self.step, "recipe": _comparable(self.recipe)}
         if self.stopping.weights is not None:
-            metrics[f"dev_{self.tokens.error_rate}"] = self.stopping.error_rate
+            metrics[f"dev_{self.objective.error}"] = self.stopping.error_rate
             metrics["best_step"] = self.stopping.step
         self.model.load_state_dict(self.stopping.weights or self.average)
         path = self.folder / "model.pt"
@@ -253,12 +247,6 @@ class Trainer:
             ),
         )
         return path
-
-
-def greedy(model: StreamingModel, features: Tensor, tokens: Tokens) -> str:
-    """Best path text of features (1, T, F) through the whole-utterance forward."""
-    best = torch.unique_consecutive(model.parallel(features)[0].argmax(dim=1))
-    return tokens.decode([int(n) for n in best if n])
 
 
 def train(recipe: Recipe, folder: Path, quiet: bool = False) -> Path:
@@ -314,13 +302,6 @@ def _check_watched(recipe: Recipe) -> None:
             "schedule = 'plateau'" if how.schedule == "plateau" else f"early_stopping = {how.early_stopping}"
         )
         raise InputError(f"recipe: optimizer.{name} follows the dev error rate; add a [[data.dev]] source")
-
-
-def _error_rate(tokens: Tokens, said: list[str], heard: list[str]) -> float:
-    """Word error rate in percent; of units without word marks the character error rate, without spaces."""
-    if tokens.error_rate == "wer":
-        return round(100 * jiwer.wer(said, heard), 2)
-    return round(100 * jiwer.cer(["".join(text.split()) for text in said], heard), 2)
 
 
 def _draw_curve(folder: Path) -> None:
