@@ -27,13 +27,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from edge_speech.errors import InputError
-from edge_speech.features import frontend_from_dict, frontend_to_dict
 from edge_speech.training import checkpoint, models, plot
 from edge_speech.training.checkpoint import LoadedModel, read_plain, save_atomically, save_model
 from edge_speech.training.data import Batch, TrainingSet, evaluation_set, texts
 from edge_speech.training.early_stopping import EarlyStopping
+from edge_speech.training.frontends import frontend_for, frontend_to_dict
 from edge_speech.training.interrupts import held_interrupts
-from edge_speech.training.models import StreamingModel
+from edge_speech.training.models import Model
 from edge_speech.training.optimization import Schedule, adamw, autocast, grad_scaler, precision_of
 from edge_speech.training.recipe import Recipe, read_recipe
 from edge_speech.training.run_log import RunLog, environment, write_text
@@ -56,13 +56,13 @@ class Trainer:
         torch.manual_seed(recipe.run.seed)
         self.recipe, self.folder = recipe, folder
         self.device = _device(recipe.run.device)
-        self.frontend = frontend_from_dict(recipe.frontend)
+        self.frontend = frontend_for(recipe.architecture, recipe.frontend)
         self.precision = precision_of(recipe.run.precision, self.device)
         self.tokens = _tokens(recipe)
         self.training_set = TrainingSet(recipe, self.tokens, self.frontend)
         self.evaluation = evaluation_set(recipe, self.tokens, self.frontend)
         shape = {"num_features": self.frontend.num_features, "vocab_size": len(self.tokens.symbols)}
-        self.model = models.build(recipe.architecture, {**recipe.model, **shape})
+        self.model = models.start(recipe.architecture, {**recipe.model, **shape}, Path(recipe.data.root))
         self.step, self.started = 0, time.monotonic()
         self.losses: list[float] = []  # since the last report
         self.metrics: dict[str, Any] = {}
@@ -192,7 +192,7 @@ class Trainer:
     def _loss(self, batch: Batch) -> Tensor:
         with autocast(self.device, self.precision):
             log_probs = self.model.parallel(batch.features.to(self.device))
-        factor = self.model.spec.subsampling_factor
+        factor = self.model.subsampling_factor
         lengths = (batch.feature_lengths + factor - 1) // factor
         targets = batch.targets.to(self.device)
         return functional.ctc_loss(
@@ -255,7 +255,7 @@ class Trainer:
         return path
 
 
-def greedy(model: StreamingModel, features: Tensor, tokens: Tokens) -> str:
+def greedy(model: Model, features: Tensor, tokens: Tokens) -> str:
     """Best path text of features (1, T, F) through the whole-utterance forward."""
     best = torch.unique_consecutive(model.parallel(features)[0].argmax(dim=1))
     return tokens.decode([int(n) for n in best if n])

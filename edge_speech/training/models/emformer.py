@@ -160,7 +160,8 @@ class Segment:
         """One layer of torchaudio's: rows (B N, right + rows, D), the segments' vectors of the layer below
         (B N, 1, D) and caches → rows and vectors for the layer above, and the next caches."""
         x = layer.layer_norm_input(rows)
-        query, context, following = x, x, ()
+        query, context = x, x
+        following: tuple[Tensor, ...] = ()
         if self.memory:
             query = torch.cat((x, x[:, self.right :].mean(dim=1, keepdim=True)), dim=1)
             remembered, memory = self._carry(caches[2], summary)
