@@ -102,6 +102,26 @@ assert "torchaudio.models" in sys.modules
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("error", ["OSError", "RuntimeError"])
+def test_torchaudio_is_imported_without_its_library(error: str) -> None:
+    """What it raises beside a CPU build of torch, and beside one of another CUDA."""
+    code = f"""
+import importlib
+from edge_speech.training.torchaudio_import import import_torchaudio
+real, seen = importlib.import_module, []
+def fail_once(name):
+    seen.append(name)
+    if len(seen) == 1:
+        raise {error}("library")
+    return real(name)
+importlib.import_module = fail_once
+assert import_torchaudio("torchaudio.models").Emformer
+assert seen == ["torchaudio.models"] * 2
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_missing_torchaudio_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchaudio", None)
     monkeypatch.setitem(sys.modules, "torchaudio.models", None)

@@ -13,8 +13,9 @@ from edge_speech.errors import InputError
 def import_torchaudio(module: str) -> ModuleType:
     """`module` of torchaudio, such as "torchaudio.models". Raises InputError where it is not installed.
 
-    Its wheels are linked against CUDA and do not load beside a CPU build of torch. Its Python needs no such
-    library but in `forced_align` and `rnnt_loss`, so it is then imported without.
+    Its wheels are linked against CUDA: beside a CPU build of torch their library does not load (OSError), and
+    beside one of another CUDA they refuse to (RuntimeError). torchaudio's Python needs that library only in
+    `forced_align` and `rnnt_loss`, so it is then imported without.
     """
     try:
         return importlib.import_module(module)
@@ -22,7 +23,7 @@ def import_torchaudio(module: str) -> ModuleType:
         raise InputError(
             f'{module} needs {error.name}, which is not installed; `pip install "edge-speech[train]"`'
         ) from error
-    except OSError:
+    except (OSError, RuntimeError):
         for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
             del sys.modules[name]
         sys.modules["torchaudio._extension"] = _no_extension()

@@ -135,24 +135,24 @@ class Segment:
         return [TensorSpec(f"{prefix}_{name}", (1, n, d_model), "float32") for name, n in shapes.items() if n]
 
     def mask(self, processed: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """processed (B,), x (B, N rows + right, D) → what to add to scores (B N, 1, queries, keys), next."""
+        """processed (B,), x (B, N rows + right, D) → what to add to scores, (B N, 1, 1 or queries, keys), and
+        the next count."""
         end = x.shape[1] - self.right
         starts = (torch.arange(0, end, self.rows, device=x.device) + processed.unsqueeze(1)).reshape(-1, 1)
-        left = torch.arange(self.left, device=x.device) < self.left - starts
-        memory = torch.arange(self.memory, device=x.device) * self.rows < self.memory * self.rows - starts
-        before, after = (t.to(x.dtype) * MASKED for t in (memory, left))
-        missing = torch.cat(
-            (functional.pad(before, (0, self.right)), functional.pad(after, (0, self.rows))), 1
-        )
         following = (processed + end).clamp(max=max(self.left, self.memory * self.rows))
-        return missing[:, None, None] + self._summary_mask(x), following
+        no_row = torch.arange(self.left, device=x.device) < self.left - starts
+        missing = functional.pad(no_row.to(x.dtype) * MASKED, (self.memory + self.right, self.rows))
+        missing = missing[:, None, None]
+        if self.memory:
+            no_memory = torch.arange(self.memory, device=x.device) < self.memory - starts // self.rows
+            missing = missing + self._memory_mask(no_memory, x)
+        return missing, following
 
-    def _summary_mask(self, x: Tensor) -> Tensor:
-        """(queries, keys): a summary is of its own segment and left context, not of other summaries."""
-        queries = self.right + self.rows + (1 if self.memory else 0)
-        mask = torch.zeros(queries, self.memory + self.right + self.left + self.rows, device=x.device)
-        mask[queries - 1, : self.memory] = MASKED
-        return mask.to(x.dtype)
+    def _memory_mask(self, missing: Tensor, x: Tensor) -> Tensor:
+        """missing (B N, memory) → (B N, 1, queries, keys); the summary, the last query, sees no memory."""
+        is_summary = torch.arange(self.right + self.rows + 1, device=x.device) == self.right + self.rows
+        unseen = (missing[:, None, None] | is_summary[:, None]).to(x.dtype) * MASKED
+        return functional.pad(unseen, (0, self.right + self.left + self.rows))
 
     def run(
         self, layer: Any, rows: Tensor, summary: Tensor, mask: Tensor, *caches: Tensor
