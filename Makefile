@@ -12,8 +12,8 @@ DIGITS := examples/digits
 .PHONY: all demo test lint format asan clean
 all: lint test
 
-# torch first and pinned: its CPU build must be there before anything else asks for torch. torchaudio is an oracle
-# of the tests only and must not bring a torch of its own.
+# torch first and pinned: its CPU build must be there before anything else asks for torch. torchaudio must not
+# bring a torch of its own.
 .venv/.torch: pyproject.toml
 	@echo "setting up .venv: about 1.6 GB installed, a few minutes"
 	$(PYTHON) -m venv .venv

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +13,7 @@ import soundfile
 import torch
 
 from edge_speech.features import FbankConfig, FloatArray, LogMelConfig, MfccConfig
+from edge_speech.training.torchaudio_import import import_torchaudio
 
 CLIPS = sorted((Path(__file__).parents[1] / "examples/digits/clips").iterdir())
 
@@ -76,8 +74,7 @@ def torchaudio_mfcc(samples: FloatArray, config: MfccConfig) -> FloatArray:
 
 def torchaudio_functional() -> Any:
     """torchaudio.functional, whose Python part is all that is needed."""
-    torchaudio_kaldi()
-    return importlib.import_module("torchaudio.functional")
+    return import_torchaudio("torchaudio.functional")
 
 
 def mel_energies(samples: FloatArray, config: LogMelConfig) -> FloatArray:
@@ -147,15 +144,5 @@ def knf_fbank(samples: FloatArray, config: FbankConfig) -> FloatArray:
 
 
 def torchaudio_kaldi() -> Any:
-    """torchaudio's Kaldi module; its Python works even where its extension, built for CUDA, does not."""
-    try:
-        return importlib.import_module("torchaudio.compliance.kaldi")
-    except OSError:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
-            del sys.modules[name]
-        extension: Any = types.ModuleType("torchaudio._extension")
-        extension._IS_TORCHAUDIO_EXT_AVAILABLE = False
-        extension._IS_ALIGN_AVAILABLE = False
-        extension.fail_if_no_align = lambda function: function
-        sys.modules["torchaudio._extension"] = extension
-        return importlib.import_module("torchaudio.compliance.kaldi")
+    """torchaudio's Kaldi module."""
+    return import_torchaudio("torchaudio.compliance.kaldi")

@@ -27,7 +27,7 @@ from edge_speech_tools.streaming import windows
 ARCHITECTURES = models.available()
 SIZES = [(name, size) for name in ARCHITECTURES for size in models._module(name).SIZES]
 LOOKING_AHEAD = [
-    (name, {"right_context_frames": 6})
+    (name, {"right_context_frames": 4})
     for name in ARCHITECTURES
     if hasattr(models._module(name).Config, "right_context_frames")
 ]
@@ -36,6 +36,8 @@ VARIANTS = [
     *((name, {}) for name in ARCHITECTURES),
     *LOOKING_AHEAD,
     ("crnn", {"cell": "lstm"}),
+    ("emformer", {"memory_size": 3}),
+    ("emformer", {"memory_size": 2, "right_context_frames": 20, "left_context_frames": 24}),
 ]
 FEATURES, VOCABULARY = 40, 11
 
@@ -131,7 +133,7 @@ def test_right_context_is_seen_and_nothing_beyond_it(architecture: str, settings
     model = make(architecture, "small", **settings)
     features = torch.randn(1, 160, FEATURES) * 3 + 8
     changed = features.clone()
-    changed[:, 86:] += 1.0  # the last of row 19's frames is 79, and 85 the last of its right context
+    changed[:, 84:] += 1.0  # the last of row 19's frames is 79, and 83 the last of its right context
     with torch.no_grad():
         before, after, chunked = (
             model.parallel(features),
@@ -140,7 +142,7 @@ def test_right_context_is_seen_and_nothing_beyond_it(architecture: str, settings
         )
     torch.testing.assert_close(chunked, before, rtol=0, atol=1e-5)
     assert torch.equal(before[:, :20], after[:, :20])
-    changed[:, 85] += 1.0
+    changed[:, 83] += 1.0
     with torch.no_grad():
         assert not torch.equal(before[:, 19], model.parallel(changed)[:, 19])
 
@@ -264,6 +266,8 @@ def test_sizes_span_half_a_million_to_four_million_parameters() -> None:
         ("transformer", {"left_context_frames": 66}, "multiple of 4"),
         ("crnn", {"cell": "rnn"}, "allowed are gru, lstm"),
         ("crnn", {"right_context_frames": 9}, "allowed are 0 to 8"),
+        ("emformer", {"right_context_frames": 6}, "multiple of 4"),
+        ("emformer", {"activation": "tanh"}, "allowed are relu, gelu, silu"),
     ],
 )
 def test_bad_settings_are_named(architecture: str, config: dict[str, object], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,27 +12,38 @@ from typing import Any
 import torch
 
 from edge_speech.errors import InputError
-from edge_speech.features import frontend_from_dict
 from edge_speech.training import models
-from edge_speech.training.models import StreamingModel
+from edge_speech.training.frontends import frontend_for
+from edge_speech.training.models import Model
 
 FORMAT = "edge-speech-model"
 VERSION = 1
 # A streaming model for a device is far smaller; more is refused before it is read.
 MAX_BYTES = 4 << 30
 # What torch.load raises on a file that is not a whole checkpoint of plain data.
-_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError)
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    OSError,
+    TypeError,
+    AssertionError,
+    AttributeError,
+)
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A model in eval mode with everything needed to run it.
 
-    `tokens` lists one symbol per output, `<blk>` first; `frontend` is what `features.frontend_from_dict`
-    reads; `metrics` holds the figures its training measured.
+    `tokens` lists one symbol per output, `<blk>` first; `frontend` is what `frontends.frontend_for` reads;
+    `metrics` holds the figures its training measured.
     """
 
-    model: StreamingModel
+    model: Model
     tokens: list[str]
     frontend: dict[str, Any]
     architecture: str
@@ -67,8 +79,8 @@ def save_atomically(data: dict[str, Any], path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_plain(path: Path, expected_format: str, version: int) -> dict[str, Any]:
-    """Read a torch file of plain data whose `format` and `version` are as expected. Raises InputError."""
+def load_plain(path: Path, what: str) -> Any:
+    """Read a torch file of plain data; `what` it should be is for the error. Raises InputError."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.stat().st_size > MAX_BYTES:
@@ -76,12 +88,16 @@ def read_plain(path: Path, expected_format: str, version: int) -> dict[str, Any]
             f"{path}: {path.stat().st_size} bytes, more than the {MAX_BYTES} a checkpoint may have"
         )
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise InputError(
-            f"{path} cannot be read as a checkpoint of plain data; it is truncated or not made by "
-            f"edge-speech train ({type(error).__name__})"
+            f"{path} cannot be read as plain data; it is truncated or not {what} ({type(error).__name__})"
         ) from error
+
+
+def read_plain(path: Path, expected_format: str, version: int) -> dict[str, Any]:
+    """Read a torch file of plain data whose `format` and `version` are as expected. Raises InputError."""
+    data = load_plain(path, "a checkpoint made by edge-speech train")
     found = data.get("format") if isinstance(data, dict) else type(data).__name__
     if found != expected_format:
         raise InputError(f"{path} holds {str(found)[:60]!r}, not {expected_format!r}; see edge-speech train")
@@ -108,7 +124,7 @@ def _from_plain(data: dict[str, Any]) -> LoadedModel:
     # Nothing is allocated for what the file claims: the shapes must match the tensors it really holds.
     with torch.device("meta"):
         model = models.build(str(data["architecture"]), dict(data["config"]))
-    _check(model, tokens, frontend)
+    _check(model, tokens, frontend, str(data["architecture"]))
     model.load_state_dict(data["state_dict"], assign=True)
     model.eval()
     return LoadedModel(
@@ -116,10 +132,10 @@ def _from_plain(data: dict[str, Any]) -> LoadedModel:
     )
 
 
-def _check(model: StreamingModel, tokens: list[str], frontend: dict[str, Any]) -> None:
-    spec = model.spec
-    if len(tokens) != spec.vocab_size or len(set(tokens)) != len(tokens):
-        raise InputError(f"{len(tokens)} tokens for {spec.vocab_size} outputs; they must match and differ")
-    bins = frontend_from_dict(frontend).num_features
-    if bins != spec.num_features:
-        raise InputError(f"the front end gives {bins} bins, the model reads {spec.num_features}")
+def _check(model: Model, tokens: list[str], frontend: dict[str, Any], architecture: str) -> None:
+    config = model.config
+    if len(tokens) != config.vocab_size or len(set(tokens)) != len(tokens):
+        raise InputError(f"{len(tokens)} tokens for {config.vocab_size} outputs; they must match and differ")
+    bins = frontend_for(architecture, frontend).num_features
+    if bins != config.num_features:
+        raise InputError(f"the front end gives {bins} bins, the model reads {config.num_features}")

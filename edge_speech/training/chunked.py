@@ -23,21 +23,18 @@ FEATURE_FLOOR = -4.0
 
 
 @dataclass(frozen=True)
-class ChunkedConfig:
-    """Settings of every architecture; `*_frames` are feature frames (10 ms each by default).
+class LimitedConfig:
+    """Settings of every architecture.
 
     `LIMITS` holds the largest value accepted of every whole number, so that a hostile checkpoint cannot ask
-    for a model without end; the least is 1, or what `LEAST` says. `MULTIPLES` are the settings that must be
-    multiples of the subsampling factor. Raises ValueError.
+    for a model without end; the least is 1, or what `LEAST` says. Raises ValueError.
     """
 
-    LIMITS: ClassVar[dict[str, int]] = {"num_features": 1024, "vocab_size": 65536, "chunk_frames": 1024}
+    LIMITS: ClassVar[dict[str, int]] = {"num_features": 1024, "vocab_size": 65536}
     LEAST: ClassVar[dict[str, int]] = {}
-    MULTIPLES: ClassVar[tuple[str, ...]] = ("chunk_frames",)
 
     num_features: int = 80
     vocab_size: int = 500
-    chunk_frames: int = 16
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -47,6 +44,22 @@ class ChunkedConfig:
                 raise ValueError(f"{name} is {value!r}; allowed are {least} to {most}")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout <= 1:
             raise ValueError(f"dropout is {self.dropout!r}; allowed are 0 to 1")
+
+
+@dataclass(frozen=True)
+class ChunkedConfig(LimitedConfig):
+    """Settings of every streaming architecture; `*_frames` are feature frames (10 ms each by default).
+
+    `MULTIPLES` are the settings that must be multiples of the subsampling factor. Raises ValueError.
+    """
+
+    LIMITS: ClassVar[dict[str, int]] = {**LimitedConfig.LIMITS, "chunk_frames": 1024}
+    MULTIPLES: ClassVar[tuple[str, ...]] = ("chunk_frames",)
+
+    chunk_frames: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for name in self.MULTIPLES:
             if getattr(self, name) % SUBSAMPLING_FACTOR:
                 raise ValueError(

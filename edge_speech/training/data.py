@@ -17,15 +17,14 @@ from edge_speech.errors import InputError
 from edge_speech.features import (
     SILENCE,
     FbankConfig,
-    FrontendConfig,
     LogMelConfig,
-    features_of,
     resample,
 )
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training import augment
 from edge_speech.training.bucketing import batch_of_seconds
 from edge_speech.training.compose import compose
+from edge_speech.training.frontends import TrainingFrontend, WaveformConfig, features_of
 from edge_speech.training.recipe import Augment, Recipe, Source
 from edge_speech.training.tokens import Tokens
 
@@ -134,7 +133,7 @@ class Draw:
 class TrainingSet(Dataset[Batch]):
     """Item `step` is the batch of that training step, drawn and augmented from (seed, step)."""
 
-    def __init__(self, recipe: Recipe, tokens: Tokens, frontend: FrontendConfig) -> None:
+    def __init__(self, recipe: Recipe, tokens: Tokens, frontend: TrainingFrontend) -> None:
         root = Path(recipe.data.root)
         self.recipe, self.tokens, self.frontend = recipe, tokens, frontend
         self.sources = [Recordings(s, root, frontend.sample_rate, tokens) for s in recipe.data.train]
@@ -171,7 +170,7 @@ class TrainingSet(Dataset[Batch]):
         features = features_of(waveform, self.frontend)
         numbers = self.tokens.encode(source.text(indices))
         assert numbers is not None
-        if not len(features):
+        if not len(features) or isinstance(self.frontend, WaveformConfig):
             return features, numbers
         if _is_natural_log_mel(self.frontend):
             bins = self.frontend.num_mel_bins  # and not the extra features after them
@@ -192,14 +191,14 @@ class TrainingSet(Dataset[Batch]):
         return frames.mean(dim=0).tolist(), frames.std(dim=0).clamp(min=1e-2).tolist()
 
 
-def _is_natural_log_mel(frontend: FrontendConfig) -> bool:
+def _is_natural_log_mel(frontend: TrainingFrontend) -> bool:
     """A channel's response can be added to such features."""
     if isinstance(frontend, LogMelConfig):
         return frontend.log == "natural" and frontend.normalization == "none"
     return isinstance(frontend, FbankConfig)
 
 
-def evaluation_set(recipe: Recipe, tokens: Tokens, frontend: FrontendConfig) -> list[tuple[Tensor, str]]:
+def evaluation_set(recipe: Recipe, tokens: Tokens, frontend: TrainingFrontend) -> list[tuple[Tensor, str]]:
     """Features (1, T, F) and text of every `dev` utterance, unaltered; strings are drawn from the seed."""
     items = []
     rng = np.random.default_rng(recipe.run.seed)

@@ -48,11 +48,15 @@ class AttentionConfig(ChunkedConfig):
 
 
 class Subsampling(nn.Module):
-    """Two causal strided convolutions: (B, T, F) → (B, T / 4, D)."""
+    """Two causal strided convolutions: (B, T, F) → (B, T / 4, D).
 
-    def __init__(self, num_features: int, d_model: int) -> None:
+    The last `right_context_frames` of T, a multiple of 4, are read again by the next call: its caches are the
+    frames before them.
+    """
+
+    def __init__(self, num_features: int, d_model: int, right_context_frames: int = 0) -> None:
         super().__init__()
-        self.num_features, self.d_model = num_features, d_model
+        self.num_features, self.d_model, self.right = num_features, d_model, right_context_frames
         self.conv1 = nn.Conv1d(num_features, d_model, SUBSAMPLING_KERNEL, SUBSAMPLING_STRIDE)
         self.conv2 = nn.Conv1d(d_model, d_model, SUBSAMPLING_KERNEL, SUBSAMPLING_STRIDE)
         self.norm = nn.LayerNorm(d_model)
@@ -67,10 +71,15 @@ class Subsampling(nn.Module):
     def forward(self, features: Tensor, cache1: Tensor, cache2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """features (B, T, F), caches (B, F, 3) and (B, D, 3) → x (B, T / 4, D) and the next caches."""
         x = torch.cat((cache1, features.transpose(1, 2)), dim=2)
-        next1 = x[:, :, -SUBSAMPLING_CACHE:]
         y = torch.cat((cache2, functional.silu(self.conv1(x))), dim=2)
-        next2 = y[:, :, -SUBSAMPLING_CACHE:]
+        next1, next2 = _cache(x, self.right), _cache(y, self.right // SUBSAMPLING_STRIDE)
         return self.norm(functional.silu(self.conv2(y)).transpose(1, 2)), next1, next2
+
+
+def _cache(x: Tensor, right: int) -> Tensor:
+    """x (B, C, T) → the last (B, C, 3) before `right`."""
+    end = x.shape[2] - right
+    return x[:, :, end - SUBSAMPLING_CACHE : end]
 
 
 class FeedForward(nn.Module):

@@ -67,7 +67,8 @@ class Augment:
     `speeds` are factors of tempo and pitch; `gain_db` is the spread around the recorded level; noise is
     added with probability `noise_probability` at a signal-to-noise ratio drawn from `noise_snr_db`; `tilt_db`
     is the size of a random smooth channel response. Masks are SpecAugment's
-    (https://arxiv.org/abs/1904.08779), in frames and mel bins.
+    (https://arxiv.org/abs/1904.08779), in frames and mel bins. Masks and tilt are of features and leave the
+    samples that a front end "waveform" gives as they are.
     """
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
@@ -159,7 +160,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The whole file. `model` goes to `models.build`, `frontend` to `features.frontend_from_dict`."""
+    """The whole file. `model` goes to `models.start`, `frontend` to `frontends.frontend_for`."""
 
     data: Data
     architecture: str = "conformer"

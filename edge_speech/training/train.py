@@ -25,11 +25,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from edge_speech.errors import InputError
-from edge_speech.features import frontend_from_dict, frontend_to_dict
 from edge_speech.training import checkpoint, models, objectives, plot
 from edge_speech.training.checkpoint import LoadedModel, read_plain, save_atomically, save_model
 from edge_speech.training.data import Batch, TrainingSet, evaluation_set, texts
 from edge_speech.training.early_stopping import EarlyStopping
+from edge_speech.training.frontends import frontend_for, frontend_to_dict
 from edge_speech.training.interrupts import held_interrupts
 from edge_speech.training.optimization import Schedule, adamw, autocast, grad_scaler, precision_of
 from edge_speech.training.recipe import Recipe, read_recipe
@@ -53,13 +53,13 @@ class Trainer:
         torch.manual_seed(recipe.run.seed)
         self.recipe, self.folder = recipe, folder
         self.device = _device(recipe.run.device)
-        self.frontend = frontend_from_dict(recipe.frontend)
+        self.frontend = frontend_for(recipe.architecture, recipe.frontend)
         self.precision = precision_of(recipe.run.precision, self.device)
         self.tokens = _tokens(recipe)
         self.training_set = TrainingSet(recipe, self.tokens, self.frontend)
         self.evaluation = evaluation_set(recipe, self.tokens, self.frontend)
         shape = {"num_features": self.frontend.num_features, "vocab_size": len(self.tokens.symbols)}
-        self.model = models.build(recipe.architecture, {**recipe.model, **shape})
+        self.model = models.start(recipe.architecture, {**recipe.model, **shape}, Path(recipe.data.root))
         self.objective = objectives.build(recipe, self.tokens, self.model)
         self.trained = nn.ModuleList([self.model, self.objective])
         self.step, self.started = 0, time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -9,8 +10,20 @@ import torch
 
 from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import InputError
+from edge_speech.training.checkpoint import LoadedModel
+from edge_speech.training.models import StreamingModel
 
 _DTYPES = {"float32": torch.float32, "int64": torch.int64}
+
+
+def require_streaming(path: Path, loaded: LoadedModel) -> LoadedModel:
+    """`loaded`, which `path` holds, if it streams. Raises InputError."""
+    if isinstance(loaded.model, StreamingModel):
+        return loaded
+    raise InputError(
+        f"{path} is {loaded.architecture}, which hears a whole recording before it answers; "
+        "let it teach a streaming model, and optimise that one"
+    )
 
 
 def check_contract(model: torch.nn.Module, num_tokens: int, num_mel_bins: int) -> StreamingSpec:

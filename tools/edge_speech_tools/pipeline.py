@@ -30,7 +30,7 @@ from edge_speech.target import Target, load_target
 from edge_speech.training.checkpoint import LoadedModel, load_model
 from edge_speech_tools import golden, language_model, recordings, report
 from edge_speech_tools.choice import Candidate, Choice, Rules, choose
-from edge_speech_tools.contract import check_contract
+from edge_speech_tools.contract import check_contract, require_streaming
 from edge_speech_tools.decoding import Line
 from edge_speech_tools.evaluation import PYTORCH, Measured, Quality, measure_parity, measure_quality
 from edge_speech_tools.language_model import Fit, check_fit, oov_line
@@ -133,7 +133,8 @@ def _load(config: OptimizeConfig, target: Target, plan: Plan) -> Job:
             f"the accuracy budget is {config.accuracy_budget:g}; it must be 0 or more points of WER"
         )
     decoder, evaluation = config.decoder.over(None), _evaluation(config)
-    loaded, progress = load_model(config.model), Progress(config.quiet)
+    loaded = require_streaming(config.model, load_model(config.model))
+    progress = Progress(config.quiet)
     frontend = frontend_from_dict(loaded.frontend)
     return Job(
         config=config,

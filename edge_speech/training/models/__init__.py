@@ -1,4 +1,8 @@
-"""Model architectures. One file per architecture: a frozen `Config`, `SIZES` of it, and `build(config)`."""
+"""Model architectures. One file per architecture: a frozen `Config`, `SIZES` of it, and `build(config)`.
+
+The files in this folder stream. `OFFLINE` names those that hear a whole recording before they answer: they
+are fine-tuned and teach, and never go onto a device.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,40 @@ from torch import Tensor, nn
 from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import InputError
 
+OFFLINE = {"wav2vec2": "edge_speech.training.wav2vec2"}
 
-class StreamingModel(nn.Module, ABC):
-    """The encoder contract on the training side. `config` is the architecture's frozen dataclass."""
+
+class Model(nn.Module, ABC):
+    """What training asks of a model. `config` is the architecture's frozen dataclass.
+
+    Its `num_features` and `vocab_size` are the F and the V of what it reads and gives.
+    """
+
+    config: Any
+
+    @property
+    @abstractmethod
+    def subsampling_factor(self) -> int:
+        """Feature frames that a row of log_probs stands for."""
+
+    @abstractmethod
+    def parallel(self, features: Tensor) -> Tensor:
+        """features (B, T, F) → log_probs (B, ceil(T / subsampling_factor), V)."""
+
+    @abstractmethod
+    def normalise(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Store the corpus statistics (F,) that the model applies to its input."""
+
+
+class StreamingModel(Model):
+    """The encoder contract on the training side; `parallel` equals the chunked run."""
 
     spec: StreamingSpec
-    config: Any
+
+    @property
+    def subsampling_factor(self) -> int:
+        """Feature frames that a row of log_probs stands for."""
+        return self.spec.subsampling_factor
 
     @abstractmethod
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
@@ -30,21 +62,13 @@ class StreamingModel(nn.Module, ABC):
     def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
         """The state before the first frame."""
 
-    @abstractmethod
-    def parallel(self, features: Tensor) -> Tensor:
-        """features (B, T, F) → log_probs (B, ceil(T / subsampling_factor), V), equal to the chunked run."""
-
-    @abstractmethod
-    def normalise(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Store the corpus statistics (F,) that the model applies to its input."""
-
 
 def available() -> list[str]:
-    """Names of the architectures there is a file for."""
+    """Names of the streaming architectures: those there is a file for."""
     return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
 
 
-def build(architecture: str, config: dict[str, Any]) -> StreamingModel:
+def build(architecture: str, config: dict[str, Any]) -> Model:
     """Build `architecture` from plain data.
 
     `config` holds fields of its `Config`; a key `size` starts from one of its `SIZES`. Raises InputError.
@@ -59,18 +83,36 @@ def build(architecture: str, config: dict[str, Any]) -> StreamingModel:
         raise InputError(f"{architecture} has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}")
     base = module.SIZES[size] if size else module.Config()
     try:
-        model: StreamingModel = module.build(replace(base, **settings))
+        model: Model = module.build(replace(base, **settings))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"cannot build {architecture} from its settings: {error}") from error
     return model
 
 
-def config_of(model: StreamingModel) -> dict[str, Any]:
+def start(architecture: str, config: dict[str, Any], root: Path) -> Model:
+    """The model that a training run starts from: as `build`, or of an offline architecture the weights in
+    the file `config["weights"]`, a path relative to `root`. Raises InputError."""
+    if architecture not in OFFLINE:
+        return build(architecture, config)
+    settings = dict(config)
+    weights = settings.pop("weights", None)
+    if not isinstance(weights, str):
+        raise InputError(
+            f"{architecture} is fine-tuned, not trained from nothing; set model.weights to a file of weights"
+        )
+    model: Model = _module(architecture).fine_tune(root / weights, settings)
+    return model
+
+
+def config_of(model: Model) -> dict[str, Any]:
     """The plain data that `build` makes `model` from."""
     return asdict(model.config)
 
 
 def _module(architecture: str) -> ModuleType:
+    if architecture in OFFLINE:
+        return importlib.import_module(OFFLINE[architecture])
     if architecture not in available():
-        raise InputError(f"unknown architecture {architecture!r}; there are {', '.join(available())}")
+        names = ", ".join([*available(), *OFFLINE])
+        raise InputError(f"unknown architecture {architecture!r}; there are {names}")
     return importlib.import_module(f"{__name__}.{architecture}")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edge_speech.errors import InputError
 from edge_speech.training.data import Batch
-from edge_speech.training.models import StreamingModel
+from edge_speech.training.models import Model
 from edge_speech.training.recipe import Recipe
 from edge_speech.training.tokens import Tokens
 
@@ -24,11 +24,11 @@ class Objective(nn.Module, ABC):
     error: str
 
     @abstractmethod
-    def forward(self, model: StreamingModel, batch: Batch) -> Tensor:
+    def forward(self, model: Model, batch: Batch) -> Tensor:
         """Mean loss of the batch's utterances, a scalar; the batch is on the model's device."""
 
     @abstractmethod
-    def decode(self, model: StreamingModel, features: Tensor) -> str:
+    def decode(self, model: Model, features: Tensor) -> str:
         """What the model says of features (1, T, F), to be compared with the recording's text."""
 
     @abstractmethod
@@ -41,7 +41,7 @@ def available() -> list[str]:
     return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
 
 
-def build(recipe: Recipe, tokens: Tokens, model: StreamingModel) -> Objective:
+def build(recipe: Recipe, tokens: Tokens, model: Model) -> Objective:
     """Make the recipe's objective. Raises InputError."""
     if recipe.objective not in available():
         raise InputError(f"unknown objective {recipe.objective!r}; there are {', '.join(available())}")
@@ -50,7 +50,7 @@ def build(recipe: Recipe, tokens: Tokens, model: StreamingModel) -> Objective:
     return objective
 
 
-def output_lengths(model: StreamingModel, batch: Batch) -> Tensor:
+def output_lengths(model: Model, batch: Batch) -> Tensor:
     """Rows of log_probs (B,) that belong to each utterance."""
-    factor = model.spec.subsampling_factor
+    factor = model.subsampling_factor
     return (batch.feature_lengths + factor - 1) // factor

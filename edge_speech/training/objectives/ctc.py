@@ -16,14 +16,14 @@ from torch.nn import functional
 
 from edge_speech.errors import InputError
 from edge_speech.training.data import Batch
-from edge_speech.training.models import StreamingModel
+from edge_speech.training.models import Model
 from edge_speech.training.objectives import Objective, output_lengths
 from edge_speech.training.pronunciation import Pronunciations, read_pronunciations
 from edge_speech.training.recipe import Recipe
 from edge_speech.training.tokens import Tokens
 
 
-def build(recipe: Recipe, tokens: Tokens, model: StreamingModel) -> Objective:
+def build(recipe: Recipe, tokens: Tokens, model: Model) -> Objective:
     """`ctc` alone, or with the recipe's [auxiliary] phones. Raises InputError."""
     auxiliary = recipe.auxiliary
     if auxiliary is None:
@@ -47,12 +47,12 @@ class Ctc(Objective):
         self.tokens = tokens
         self.error = tokens.error_rate
 
-    def forward(self, model: StreamingModel, batch: Batch) -> Tensor:
+    def forward(self, model: Model, batch: Batch) -> Tensor:
         """See Objective."""
         log_probs = model.parallel(batch.features)
         return ctc_loss(log_probs, output_lengths(model, batch), batch.targets, batch.target_lengths)
 
-    def decode(self, model: StreamingModel, features: Tensor) -> str:
+    def decode(self, model: Model, features: Tensor) -> str:
         """See Objective."""
         best = torch.unique_consecutive(model.parallel(features)[0].argmax(dim=1))
         return self.tokens.decode([int(n) for n in best if n])
@@ -72,7 +72,7 @@ class CtcWithPhones(Ctc):
     """
 
     def __init__(
-        self, tokens: Tokens, model: StreamingModel, lexicon: Pronunciations, layer: int, weight: float
+        self, tokens: Tokens, model: Model, lexicon: Pronunciations, layer: int, weight: float
     ) -> None:
         super().__init__(tokens)
         self.lexicon, self.weight = lexicon, weight
@@ -85,14 +85,14 @@ class CtcWithPhones(Ctc):
     def _tap(self, _layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
         self._tapped = [output if isinstance(output, Tensor) else output[0]]
 
-    def _width(self, model: StreamingModel) -> int:
+    def _width(self, model: Model) -> int:
         """Size of what the layer gives, seen by running it."""
         model.eval()
         with torch.no_grad():
-            model.parallel(torch.zeros(1, model.spec.chunk_frames, model.spec.num_features))
+            model.parallel(torch.zeros(1, model.subsampling_factor, model.config.num_features))
         return self._tapped.pop().shape[-1]
 
-    def forward(self, model: StreamingModel, batch: Batch) -> Tensor:
+    def forward(self, model: Model, batch: Batch) -> Tensor:
         """See Objective."""
         log_probs = model.parallel(batch.features)
         lengths = output_lengths(model, batch)
@@ -116,9 +116,11 @@ class CtcWithPhones(Ctc):
         return self.lexicon.of_text(self.tokens.decode(numbers.tolist()))
 
 
-def tapped_layer(model: StreamingModel, number: int) -> nn.Module:
+def tapped_layer(model: Model, number: int) -> nn.Module:
     """Layer `number` of `model.layers`, counted from 1. Raises InputError."""
     layers = getattr(model, "layers", ())
+    if not len(layers):
+        raise InputError("recipe: [auxiliary] needs a model of layers, such as the conformer")
     if not 1 <= number <= len(layers):
         raise InputError(f"recipe: auxiliary.layer is {number}; this model's layers are 1 to {len(layers)}")
     layer: nn.Module = layers[number - 1]
