@@ -17,7 +17,7 @@ from edge_speech.features import FbankConfig, frontend_from_dict
 from edge_speech.training import augment, plot
 from edge_speech.training.checkpoint import load_model, save_model
 from edge_speech.training.compose import compose
-from edge_speech.training.data import TrainingSet, collate
+from edge_speech.training.data import Example, TrainingSet, collate
 from edge_speech.training.recipe import Augment, Compose, Data, Optimizer, Recipe, Run, Source, read_recipe
 from edge_speech.training.tokens import Tokens
 from edge_speech.training.train import Trainer, train
@@ -89,7 +89,9 @@ def test_a_channels_tilt_is_of_the_mel_bins_alone(recipe: Recipe) -> None:
             replace(recipe, augment=Augment(tilt_db=tilt_db, time_masks=0, frequency_masks=0)),
             tokens,
             frontend,
-        ).example(np.random.default_rng(0), 0.5)[0]
+        )
+        .example(np.random.default_rng(0), 0.5)
+        .features
         for tilt_db in (0.0, 20.0)
     )
     assert np.array_equal(flat[:, 23:], tilted[:, 23:])
@@ -141,7 +143,7 @@ def test_targets_are_the_words_of_the_recordings(recipe: Recipe) -> None:
 
 
 def test_collate_pads_with_silence() -> None:
-    batch = collate([(np.ones((2, 3), np.float32), [1]), (np.ones((4, 3), np.float32), [2, 2])])
+    batch = collate([Example(np.ones((2, 3), np.float32), [1]), Example(np.ones((4, 3), np.float32), [2, 2])])
     assert batch.features[0, 2:].unique().tolist() == pytest.approx([np.log(np.finfo(np.float32).eps)])
     assert batch.targets.tolist() == [1, 2, 2]
 

@@ -34,12 +34,17 @@ CACHE_SAMPLES = 256 << 20
 
 @dataclass(frozen=True)
 class Batch:
-    """features (B, T, F) padded with silence; targets one after the other; the lengths (B,) of both."""
+    """features (B, T, F) padded with silence; targets one after the other; the lengths (B,) of both.
+
+    `waveforms` (B, samples), for a teacher to hear, are what the features were computed from; else (0, 0).
+    """
 
     features: Tensor
     feature_lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
+    waveforms: Tensor
+    waveform_lengths: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same, features and targets on `device`; the lengths stay, CTC loss reads them on the host."""
@@ -51,12 +56,28 @@ class Batch:
         split = []
         targets = torch.split(self.targets, self.target_lengths.tolist())
         for rows in torch.arange(len(self.feature_lengths)).chunk(parts):
-            lengths = self.feature_lengths[rows]
-            features = self.features[rows, : int(lengths.max())]
+            lengths, samples = self.feature_lengths[rows], self.waveform_lengths
+            heard = rows if len(samples) else rows[:0]
             split.append(
-                Batch(features, lengths, torch.cat([targets[i] for i in rows]), self.target_lengths[rows])
+                Batch(
+                    self.features[rows, : int(lengths.max())],
+                    lengths,
+                    torch.cat([targets[i] for i in rows]),
+                    self.target_lengths[rows],
+                    self.waveforms[heard, : int(samples[heard].max()) if len(heard) else 0],
+                    samples[heard],
+                )
             )
         return split
+
+
+@dataclass(frozen=True)
+class Example:
+    """features (T, F), token numbers, and the waveform (samples,) that a teacher is to hear, or None."""
+
+    features: FloatArray
+    numbers: list[int]
+    waveform: FloatArray | None = None
 
 
 class Recordings:
@@ -152,8 +173,8 @@ class TrainingSet(Dataset[Batch]):
         share = rng.random()  # one for the whole batch: its strings are of like length and little is padding
         return collate([self.example(rng, share) for _ in range(how.batch_size * how.accumulate)])
 
-    def example(self, rng: np.random.Generator, share: float) -> tuple[FloatArray, list[int]]:
-        """One augmented utterance: features (T, F) and token numbers. For `share` see `Recordings.draw`."""
+    def example(self, rng: np.random.Generator, share: float) -> Example:
+        """One augmented utterance. For `share` see `Recordings.draw`."""
         return self.render(rng, self.draw(rng, share))
 
     def draw(self, rng: np.random.Generator, share: float) -> Draw:
@@ -162,20 +183,21 @@ class TrainingSet(Dataset[Batch]):
         indices = source.draw(rng, share)
         return Draw(source, indices, float(rng.choice(self.recipe.augment.speeds)))
 
-    def render(self, rng: np.random.Generator, draw: Draw) -> tuple[FloatArray, list[int]]:
-        """Features (T, F) and token numbers of a drawn utterance, augmented."""
+    def render(self, rng: np.random.Generator, draw: Draw) -> Example:
+        """A drawn utterance, augmented."""
         source, indices, speed, how = draw.source, draw.indices, draw.speed, self.recipe.augment
         clips = [augment.change_speed(source.waveform(i), source.sample_rate, speed) for i in indices]
         waveform = self._distort(rng, source.join(rng, clips), how)
         features = features_of(waveform, self.frontend)
         numbers = self.tokens.encode(source.text(indices))
         assert numbers is not None
+        heard = None if self.recipe.distillation is None else waveform
         if not len(features) or isinstance(self.frontend, WaveformConfig):
-            return features, numbers
+            return Example(features, numbers, heard)
         if _is_natural_log_mel(self.frontend):
             bins = self.frontend.num_mel_bins  # and not the extra features after them
             features[:, :bins] = augment.tilt(rng, features[:, :bins], how)
-        return augment.mask(rng, features, how), numbers
+        return Example(augment.mask(rng, features, how), numbers, heard)
 
     def _distort(self, rng: np.random.Generator, waveform: FloatArray, how: Augment) -> FloatArray:
         return augment.add_noise(rng, augment.change_gain(rng, waveform, how), self.noises, how)
@@ -211,14 +233,17 @@ def evaluation_set(recipe: Recipe, tokens: Tokens, frontend: TrainingFrontend) -
     return items
 
 
-def collate(examples: list[tuple[FloatArray, list[int]]]) -> Batch:
+def collate(examples: list[Example]) -> Batch:
     """Pad features with digital silence and join the targets, which is what CTC loss reads."""
-    features = [torch.from_numpy(f) for f, _ in examples]
+    features = [torch.from_numpy(e.features) for e in examples]
+    waveforms = [torch.from_numpy(e.waveform) for e in examples if e.waveform is not None]
     return Batch(
         pad_sequence(features, batch_first=True, padding_value=SILENCE),
         torch.tensor([len(f) for f in features]),
-        torch.tensor([n for _, numbers in examples for n in numbers]),
-        torch.tensor([len(numbers) for _, numbers in examples]),
+        torch.tensor([n for e in examples for n in e.numbers]),
+        torch.tensor([len(e.numbers) for e in examples]),
+        pad_sequence(waveforms, batch_first=True) if waveforms else torch.zeros(0, 0),
+        torch.tensor([len(w) for w in waveforms], dtype=torch.int64),
     )
 
 

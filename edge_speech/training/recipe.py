@@ -99,6 +99,32 @@ class Auxiliary:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """Learning from a teacher, for objective = "distillation".
+
+    `teacher`, relative to `data.root`, is a model.pt, or a file that torchaudio publishes, with its name in
+    torchaudio.pipelines as `bundle`. `frame_weight` is the share of the divergence from the teacher's rows,
+    softened by `temperature`, `sequence_weight` that of its texts; the recordings' texts have what is left.
+    """
+
+    teacher: str
+    bundle: str = ""
+    frame_weight: float = 0.5
+    sequence_weight: float = 0.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        weights = self.frame_weight, self.sequence_weight
+        if min(weights) < 0 or not 0 < sum(weights) <= 1:
+            raise InputError(
+                f"recipe: distillation.frame_weight and sequence_weight are {weights[0]} and {weights[1]}; "
+                "they must not be negative, and their sum must be above 0 and at most 1"
+            )
+        if not self.temperature > 0:
+            raise InputError(f"recipe: distillation.temperature is {self.temperature}; it must be above 0")
+
+
+@dataclass(frozen=True)
 class Optimizer:
     """AdamW, a learning rate on a schedule after a linear warm-up, gradient clipping by norm.
 
@@ -169,8 +195,16 @@ class Recipe:
     frontend: dict[str, Any] = field(default_factory=lambda: {"type": "fbank"})
     augment: Augment = Augment()
     auxiliary: Auxiliary | None = None
+    distillation: Distillation | None = None
     optimizer: Optimizer = Optimizer()
     run: Run = Run()
+
+    def __post_init__(self) -> None:
+        for section, objective in (("auxiliary", "ctc"), ("distillation", "distillation")):
+            if getattr(self, section) is not None and self.objective != objective:
+                raise InputError(
+                    f"recipe: [{section}] needs objective = {objective!r}, got {self.objective!r}"
+                )
 
 
 def read_recipe(path: Path, settings: list[str]) -> Recipe:

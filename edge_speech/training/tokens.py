@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from edge_speech.errors import InputError
@@ -62,7 +62,12 @@ class Tokens:
 
     def decode(self, numbers: Iterable[int]) -> str:
         """Text of token numbers (no blanks, repeats already collapsed)."""
-        return "".join(self.symbols[n] for n in numbers).replace(WORD_START, " ").strip()
+        return spell(self.symbols, numbers)
+
+
+def spell(symbols: Sequence[str], numbers: Iterable[int]) -> str:
+    """Text of token numbers (no blanks, repeats already collapsed)."""
+    return "".join(symbols[n] for n in numbers).replace(WORD_START, " ").strip()
 
 
 def _pieces(units: str, text: str) -> list[str]:

@@ -39,6 +39,12 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
     )
 
 
+def best_path(log_probs: Tensor) -> list[int]:
+    """Token numbers along the most probable alignment of log_probs (T, V)."""
+    best = torch.unique_consecutive(log_probs.argmax(dim=1))
+    return [int(number) for number in best if number]
+
+
 class Ctc(Objective):
     """Loss of the units the model writes; dev recordings are decoded along the best path."""
 
@@ -54,8 +60,7 @@ class Ctc(Objective):
 
     def decode(self, model: Model, features: Tensor) -> str:
         """See Objective."""
-        best = torch.unique_consecutive(model.parallel(features)[0].argmax(dim=1))
-        return self.tokens.decode([int(n) for n in best if n])
+        return self.tokens.decode(best_path(model.parallel(features)[0]))
 
     def error_rate(self, said: list[str], heard: list[str]) -> float:
         """Word error rate; of units without word marks the character error rate, without spaces."""
