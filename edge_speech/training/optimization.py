@@ -28,7 +28,7 @@ def adamw(model: nn.Module, how: Optimizer) -> torch.optim.AdamW:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=how.learning_rate, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=how.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 class Schedule:
