@@ -227,11 +227,18 @@ def read_waveform(utterance: Utterance, sample_rate: int) -> FloatArray:
 def texts(recipe: Recipe) -> list[str]:
     """All training texts of a recipe."""
     root = Path(recipe.data.root)
-    return [u.text for source in recipe.data.train for u in _read(root, source.manifest)]
+    return [u.text for source in recipe.data.train for u in _of_source(source, root)]
+
+
+def _of_source(source: Source, root: Path) -> list[Utterance]:
+    kept = [u for place, u in enumerate(_read(root, source.manifest)) if source.keeps(place)]
+    if not kept:
+        raise InputError(f"{source.manifest}: too short for the fold {source.fold or source.except_fold!r}")
+    return kept
 
 
 def _usable(source: Source, root: Path, tokens: Tokens) -> list[Utterance]:
-    utterances = _read(root, source.manifest)
+    utterances = _of_source(source, root)
     usable = [u for u in utterances if tokens.encode(u.text) is not None]
     if not source.in_vocabulary_only and len(usable) < len(utterances):
         odd = next(u for u in utterances if u not in usable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -35,12 +36,33 @@ class Compose:
 
 @dataclass(frozen=True)
 class Source:
-    """One manifest to draw from, `weight` times as often as a source of weight 1."""
+    """One manifest to draw from, `weight` times as often as a source of weight 1.
+
+    A manifest that has but one split is parted by the places of its utterances: `fold = "0/10"` keeps every
+    tenth from the first, `except_fold = "0/10"` the others.
+    """
 
     manifest: str
     weight: float = 1.0
     in_vocabulary_only: bool = False
     compose: Compose | None = None
+    fold: str = ""
+    except_fold: str = ""
+
+    def __post_init__(self) -> None:
+        if self.fold and self.except_fold:
+            raise InputError(
+                f"recipe: {self.manifest} has fold = {self.fold!r} and except_fold = {self.except_fold!r}; "
+                "a source takes one of them"
+            )
+        self.keeps(0)
+
+    def keeps(self, place: int) -> bool:
+        """Whether the utterance at this place of the manifest, from 0, belongs to the source."""
+        if not (self.fold or self.except_fold):
+            return True
+        number, count = _fold(self.fold or self.except_fold, self.manifest)
+        return (place % count == number) is bool(self.fold)
 
 
 @dataclass(frozen=True)
@@ -152,6 +174,18 @@ class Recipe:
     augment: Augment = Augment()
     optimizer: Optimizer = Optimizer()
     run: Run = Run()
+
+
+def _fold(text: str, manifest: str) -> tuple[int, int]:
+    """Number and count of folds in "0/10"."""
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    number, count = map(int, found.groups()) if found else (0, 0)
+    if not number < count or count < 2:
+        raise InputError(
+            f"recipe: {manifest} has the fold {text!r}; allowed: K/N with N from 2 and K from 0 to N - 1, "
+            'for example "0/10"'
+        )
+    return number, count
 
 
 def read_recipe(path: Path, settings: list[str]) -> Recipe:
