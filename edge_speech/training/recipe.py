@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -70,13 +71,15 @@ class Data:
     """Where recordings come from. Manifests are relative to `root`, `root` to the working folder.
 
     `units` are what the model writes, see `training.tokens`; they are those of `vocabulary`, or where that is
-    empty those of the training texts. "bpe" learns `vocabulary_size` of them, blank included.
+    empty those of the training texts. "bpe" learns `vocabulary_size` of them, blank included. `noise` and
+    `rirs` are manifests of background noise and of room impulse responses, for `Augment`.
     """
 
     train: tuple[Source, ...]
     root: str = "data"
     dev: tuple[Source, ...] = ()
     noise: str = ""
+    rirs: str = ""
     units: str = "words"
     vocabulary: tuple[str, ...] = ()
     vocabulary_size: int = 500
@@ -84,23 +87,45 @@ class Data:
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to a recording before it is learnt from; 0 switches a thing off.
+    """What is done to a recording before it is learnt from; 0 switches a thing off. See docs/augmentation.md.
 
-    `speeds` are factors of tempo and pitch; `gain_db` is the spread around the recorded level; noise is
-    added with probability `noise_probability` at a signal-to-noise ratio drawn from `noise_snr_db`; `tilt_db`
-    is the size of a random smooth channel response. Masks are SpecAugment's
+    `speeds` are factors of tempo and pitch. With `reverb_probability` a recording is put into a room of
+    `data.rirs`, or, where there are none, into a made-up one whose sound falls by 60 dB in `rt60_s` seconds
+    and whose direct sound is `reverb_direct_db` above the rest. Noise is added with `noise_probability` at
+    a signal-to-noise ratio drawn from `noise_snr_db`. With `codec_probability` one of `codecs` encodes and
+    decodes, with `telephone_probability` a telephone line does. `gain_db` is the spread around the recorded
+    level; `tilt_db` is the size of a random smooth channel response. Masks are SpecAugment's
     (https://arxiv.org/abs/1904.08779), in frames and mel bins.
     """
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
-    gain_db: float = 10.0
+    reverb_probability: float = 0.0
+    rt60_s: tuple[float, float] = (0.2, 0.8)
+    reverb_direct_db: tuple[float, float] = (0.0, 15.0)
     noise_probability: float = 0.5
     noise_snr_db: tuple[float, float] = (5.0, 40.0)
+    codec_probability: float = 0.0
+    codecs: tuple[Literal["mu-law", "a-law", "vorbis", "opus"], ...] = ("mu-law", "a-law", "vorbis")
+    telephone_probability: float = 0.0
+    gain_db: float = 10.0
     tilt_db: float = 6.0
     time_masks: int = 2
     time_mask_frames: int = 5
     frequency_masks: int = 2
     frequency_mask_bins: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("reverb", "noise", "codec", "telephone"):
+            self._check(f"{name}_probability", lambda value: 0 <= value <= 1, "from 0 to 1")
+        for name in ("rt60_s", "reverb_direct_db", "noise_snr_db"):
+            self._check(name, lambda v: len(v) == 2 and v[0] <= v[1], "two numbers, the lower first")
+        self._check("rt60_s", lambda value: 0.01 <= value[0] and value[1] <= 10, "from 0.01 to 10 seconds")
+        self._check("codecs", bool, "one codec or more")
+
+    def _check(self, name: str, holds: Callable[[Any], bool], allowed: str) -> None:
+        value = getattr(self, name)
+        if not holds(value):
+            raise InputError(f"recipe: augment.{name} is {value}; allowed: {allowed}")
 
 
 @dataclass(frozen=True)
