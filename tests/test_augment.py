@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +220,10 @@ def test_rates_that_a_line_does_not_take() -> None:
         Chain(replace(QUIET, codec_probability=0.1, codecs=("opus",)), 22050)
     with pytest.raises(InputError, match="needs a front end of 8000 Hz or more, not 4000"):
         Chain(replace(QUIET, telephone_probability=0.1), 4000)
+
+
+def test_every_setting_is_in_the_document_and_every_picture_shown() -> None:
+    document = (Path(__file__).parents[1] / "docs" / "augmentation.md").read_text(encoding="utf-8")
+    assert [f.name for f in fields(Augment) if f"`{f.name}`" not in document] == []
+    pictures = (Path(__file__).parents[1] / "docs" / "augmentation").iterdir()
+    assert [p.name for p in pictures if f"(augmentation/{p.name})" not in document] == []
