@@ -24,6 +24,7 @@ from edge_speech.features import (
 )
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training import augment
+from edge_speech.training.audio_cache import AudioCache
 from edge_speech.training.bucketing import batch_of_seconds
 from edge_speech.training.compose import compose
 from edge_speech.training.recipe import Recipe, Source
@@ -56,12 +57,16 @@ class Batch:
 
 
 class Recordings:
-    """The utterances of one source, read, brought to one sample rate and kept while there is room."""
+    """The utterances of one source, read, brought to one sample rate and kept: on disk where the recipe has a
+    cache, else in memory while there is room."""
 
-    def __init__(self, source: Source, root: Path, sample_rate: int, tokens: Tokens) -> None:
+    def __init__(
+        self, source: Source, root: Path, sample_rate: int, tokens: Tokens, cache: AudioCache | None = None
+    ) -> None:
         self.compose = source.compose
         self.sample_rate = sample_rate
         self.utterances = _usable(source, root, tokens)
+        self._on_disk = cache
         self._cache: dict[int, FloatArray] = {}
         self._room = CACHE_SAMPLES
         self._of_speaker: dict[str, list[int]] = defaultdict(list)
@@ -71,6 +76,8 @@ class Recordings:
 
     def waveform(self, index: int) -> FloatArray:
         """Samples of one recording at `sample_rate`."""
+        if self._on_disk is not None:
+            return self._on_disk.read(self.utterances[index], self.sample_rate)
         if index in self._cache:
             return self._cache[index]
         samples = read_waveform(self.utterances[index], self.sample_rate)
@@ -132,7 +139,8 @@ class TrainingSet(Dataset[Batch]):
     def __init__(self, recipe: Recipe, tokens: Tokens, frontend: FrontendConfig) -> None:
         root = Path(recipe.data.root)
         self.recipe, self.tokens, self.frontend = recipe, tokens, frontend
-        self.sources = [Recordings(s, root, frontend.sample_rate, tokens) for s in recipe.data.train]
+        cache = _cache(recipe)
+        self.sources = [Recordings(s, root, frontend.sample_rate, tokens, cache) for s in recipe.data.train]
         weights = np.array([source.weight for source in recipe.data.train])
         self.probabilities = weights / weights.sum()
         rate = frontend.sample_rate
@@ -195,10 +203,10 @@ def _is_natural_log_mel(frontend: FrontendConfig) -> bool:
 
 def evaluation_set(recipe: Recipe, tokens: Tokens, frontend: FrontendConfig) -> list[tuple[Tensor, str]]:
     """Features (1, T, F) and text of every `dev` utterance, unaltered; strings are drawn from the seed."""
-    items = []
+    items, cache = [], _cache(recipe)
     rng = np.random.default_rng(recipe.run.seed)
     for source in recipe.data.dev:
-        recordings = Recordings(source, Path(recipe.data.root), frontend.sample_rate, tokens)
+        recordings = Recordings(source, Path(recipe.data.root), frontend.sample_rate, tokens, cache)
         for i in range(len(recordings.utterances)):
             chosen = recordings.draw(rng, rng.random()) if source.compose else [i]
             waveform = recordings.join(rng, [recordings.waveform(c) for c in chosen])
@@ -221,6 +229,10 @@ def read_waveform(utterance: Utterance, sample_rate: int) -> FloatArray:
     """Read an utterance and resample it. Raises InputError."""
     samples, rate = utterance.read()
     return resample(samples, rate, sample_rate)
+
+
+def _cache(recipe: Recipe) -> AudioCache | None:
+    return AudioCache(Path(recipe.data.cache)) if recipe.data.cache else None
 
 
 def texts(recipe: Recipe) -> list[str]:

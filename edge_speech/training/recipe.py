@@ -72,7 +72,8 @@ class Data:
 
     `units` are what the model writes, see `training.tokens`; they are those of `vocabulary`, or where that is
     empty those of the training texts. "bpe" learns `vocabulary_size` of them, blank included. `noise` and
-    `rirs` are manifests of background noise and of room impulse responses, for `Augment`.
+    `rirs` are manifests of background noise and of room impulse responses, for `Augment`. `cache` is a folder
+    that keeps decoded recordings for workers and later runs; it changes nothing but the time it takes.
     """
 
     train: tuple[Source, ...]
@@ -80,6 +81,7 @@ class Data:
     dev: tuple[Source, ...] = ()
     noise: str = ""
     rirs: str = ""
+    cache: str = ""
     units: str = "words"
     vocabulary: tuple[str, ...] = ()
     vocabulary_size: int = 500
