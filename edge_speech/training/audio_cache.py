@@ -58,8 +58,15 @@ class AudioCache:
             file = utterance.audio_path.stat()
         except OSError:
             return None
-        part = None if utterance.offset_s is None else (utterance.offset_s, utterance.duration_s)
-        identity = [os.path.abspath(utterance.audio_path), file.st_size, file.st_mtime_ns, part, sample_rate]
+        part: object = None if utterance.offset_s is None else (utterance.offset_s, utterance.duration_s)
+        identity = [
+            os.path.abspath(utterance.audio_path),
+            utterance.name,
+            file.st_size,
+            file.st_mtime_ns,
+            part,
+            sample_rate,
+        ]
         key = hashlib.sha256(json.dumps([*identity, *self._made_by]).encode()).hexdigest()
         return self.folder / key[:2] / f"{key}.npy"
 
@@ -99,7 +106,7 @@ def _is_sound(path: Path, samples: FloatArray) -> bool:
 
 
 def _checksum(samples: FloatArray) -> bytes:
-    return zlib.crc32(np.ascontiguousarray(samples)).to_bytes(_CHECKSUM_BYTES, "little")
+    return zlib.crc32(np.ascontiguousarray(samples).data).to_bytes(_CHECKSUM_BYTES, "little")
 
 
 def _version(package: str) -> str:
