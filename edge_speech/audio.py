@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import struct
 from collections.abc import Iterator
@@ -70,12 +71,23 @@ def read_audio(
     """
     path = Path(path)
     samples, sample_rate = _read(path, _Part(start_s, duration_s))
-    check_rate(sample_rate, str(path))
+    return _checked(samples, sample_rate, str(path))
+
+
+def _checked(samples: FloatArray, sample_rate: int, where: str) -> tuple[FloatArray, int]:
+    check_rate(sample_rate, where)
     if not samples.size:
-        raise InputError(f"{path}: holds no samples; give a recording")
+        raise InputError(f"{where}: holds no samples; give a recording")
     if not np.isfinite(samples).all():
-        raise InputError(f"{path}: holds NaN or infinite samples; export it again as 16-bit PCM")
+        raise InputError(f"{where}: holds NaN or infinite samples; export it again as 16-bit PCM")
     return samples, sample_rate
+
+
+def decode_audio(content: bytes, where: str) -> tuple[FloatArray, int]:
+    """Samples (N,) in [-1, 1] and their rate in Hz of a file's content. Raises InputError as `read_audio`."""
+    with _opened_with_soundfile(Path(where), io.BytesIO(content)) as file:
+        samples, sample_rate = _read_with_soundfile(file, Path(where), _Part(0.0, None))
+    return _checked(samples, sample_rate, where)
 
 
 def check_rate(sample_rate: int, where: str) -> None:
@@ -159,7 +171,7 @@ def _decode_wav(wav: WavFormat, content: mmap.mmap, path: Path, part: _Part) -> 
 
 
 @contextmanager
-def _opened_with_soundfile(path: Path) -> Iterator[Any]:
+def _opened_with_soundfile(path: Path, content: io.BytesIO | None = None) -> Iterator[Any]:
     """A soundfile.SoundFile. Raises InputError on what it cannot open, and on what fails while it is open."""
     try:
         import soundfile
@@ -169,7 +181,7 @@ def _opened_with_soundfile(path: Path) -> Iterator[Any]:
             'install it with `pip install "edge-speech[audio]"` or convert the file to WAV'
         ) from None
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with soundfile.SoundFile(content or str(path)) as file:
             yield file
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].strip(" .")

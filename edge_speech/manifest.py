@@ -1,4 +1,5 @@
-"""Data manifests: JSON lines in NeMo's form, `{"audio_filepath", "duration", "text", …}`; Kaldi directories.
+"""Data manifests: JSON lines in NeMo's form, `{"audio_filepath", "duration", "text", …}`; Kaldi directories;
+Lhotse's cuts; Hugging Face data sets.
 
 With an `offset` (seconds) an entry is the part of the file that begins there and lasts `duration`.
 
@@ -7,30 +8,40 @@ Form: https://docs.nvidia.com/nemo-framework/user-guide/latest/nemotoolkit/asr/d
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from edge_speech.errors import InputError
+from edge_speech.huggingface import is_dataset, read_dataset
 from edge_speech.kaldi_directory import read_kaldi_directory
+from edge_speech.lhotse_cuts import is_cut, parse_cut
 from edge_speech.utterance import Utterance
 
 __all__ = ["Utterance", "read_manifest"]
 
 
 def read_manifest(path: Path | str, need_text: bool = True) -> list[Utterance]:
-    """Read a manifest, its audio paths relative to it, or a Kaldi directory.
+    """Read a manifest, its audio paths relative to it.
 
-    Raises InputError that names the line.
+    JSON lines in NeMo's form or Lhotse's cuts, either also as `.gz`; a Kaldi directory; a Hugging Face data
+    set (`save_to_disk`, Parquet). Raises InputError that names the line.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(
             f"{path}: no such manifest; expected a file of JSON lines with audio_filepath, duration, text, "
-            "or a Kaldi directory"
+            "a Kaldi directory, Lhotse's cuts or a Hugging Face data set"
         )
-    utterances = read_kaldi_directory(path, need_text) if path.is_dir() else list(_parse(path, need_text))
+    if is_dataset(path):
+        utterances = read_dataset(path, need_text)
+    elif path.is_dir():
+        utterances = read_kaldi_directory(path, need_text)
+    else:
+        utterances = list(_parse(path, need_text))
     if not utterances:
         raise InputError(
             f"{path}: an empty manifest; it needs at least one JSON line with audio_filepath and text"
@@ -39,10 +50,14 @@ def read_manifest(path: Path | str, need_text: bool = True) -> list[Utterance]:
 
 
 def _parse(path: Path, need_text: bool) -> Iterator[Utterance]:
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _parse_line(line, f"{path}:{number}", path.parent, need_text)
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8", errors="replace") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parse_line(line, f"{path}:{number}", path.parent, need_text)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: damaged ({error}); copy it again") from None
 
 
 def _parse_line(line: str, where: str, folder: Path, need_text: bool) -> Utterance:
@@ -52,6 +67,8 @@ def _parse_line(line: str, where: str, folder: Path, need_text: bool) -> Utteran
         raise InputError(f"{where}: not JSON ({error}); each line is one object") from None
     if not isinstance(data, dict):
         raise InputError(f"{where}: expected an object, got {type(data).__name__}")
+    if is_cut(data):
+        return parse_cut(data, where, folder, need_text)
     name = data.pop("audio_filepath", None)
     if not isinstance(name, str) or not name:
         raise InputError(f"{where}: 'audio_filepath' must be a non-empty string, got {name!r}")

@@ -24,7 +24,7 @@ EXAMPLES = (
     "edge-speech data segment lecture.wav -o lecture.jsonl --max-s 15"
 )
 _VALIDATE = """\
-Read every recording and text of the manifests (JSON lines or Kaldi directories) and tell what is broken:
+Read every recording and text of the manifests (any form that training takes) and tell what is broken:
 missing, unreadable, empty (exit code 1); and what deserves a look: sample rates, odd characters, outliers in
 length and speaking rate, clipping, silence, DC offset, noise, and what two manifests have in common: audio,
 texts, speakers. The SNR is estimated from loud and quiet frames."""
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     summary = "find what is broken or odd in data sets"
     validate_ = add_verb(verbs, "validate", _run_validate, summary, description=_VALIDATE, examples=EXAMPLES)
     validate_.add_argument(
-        "manifests", metavar="MANIFEST", nargs="+", help="JSON lines, or a Kaldi directory"
+        "manifests", metavar="MANIFEST", nargs="+", help="JSON lines, Kaldi directory, Lhotse cuts, Parquet"
     )
     validate_.add_argument("--html", metavar="FILE", help="also write a page with histograms")
     summary = "write manifests of a corpus in its official layout"

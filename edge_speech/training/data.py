@@ -22,10 +22,11 @@ from edge_speech.features import (
 )
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training import augment
+from edge_speech.training.audio_cache import AudioCache
 from edge_speech.training.bucketing import batch_of_seconds
 from edge_speech.training.compose import compose
 from edge_speech.training.frontends import TrainingFrontend, WaveformConfig, features_of
-from edge_speech.training.recipe import Augment, Recipe, Source
+from edge_speech.training.recipe import Recipe, Source
 from edge_speech.training.tokens import Tokens
 
 # Recordings of a source are kept in memory up to this many samples.
@@ -81,12 +82,16 @@ class Example:
 
 
 class Recordings:
-    """The utterances of one source, read, brought to one sample rate and kept while there is room."""
+    """The utterances of one source, read, brought to one sample rate and kept: on disk where the recipe has a
+    cache, else in memory while there is room."""
 
-    def __init__(self, source: Source, root: Path, sample_rate: int, tokens: Tokens) -> None:
+    def __init__(
+        self, source: Source, root: Path, sample_rate: int, tokens: Tokens, cache: AudioCache | None = None
+    ) -> None:
         self.compose = source.compose
         self.sample_rate = sample_rate
         self.utterances = _usable(source, root, tokens)
+        self._on_disk = cache
         self._cache: dict[int, FloatArray] = {}
         self._room = CACHE_SAMPLES
         self._of_speaker: dict[str, list[int]] = defaultdict(list)
@@ -96,6 +101,8 @@ class Recordings:
 
     def waveform(self, index: int) -> FloatArray:
         """Samples of one recording at `sample_rate`."""
+        if self._on_disk is not None:
+            return self._on_disk.read(self.utterances[index], self.sample_rate)
         if index in self._cache:
             return self._cache[index]
         samples = read_waveform(self.utterances[index], self.sample_rate)
@@ -157,10 +164,13 @@ class TrainingSet(Dataset[Batch]):
     def __init__(self, recipe: Recipe, tokens: Tokens, frontend: TrainingFrontend) -> None:
         root = Path(recipe.data.root)
         self.recipe, self.tokens, self.frontend = recipe, tokens, frontend
-        self.sources = [Recordings(s, root, frontend.sample_rate, tokens) for s in recipe.data.train]
+        cache = _cache(recipe)
+        self.sources = [Recordings(s, root, frontend.sample_rate, tokens, cache) for s in recipe.data.train]
         weights = np.array([source.weight for source in recipe.data.train])
         self.probabilities = weights / weights.sum()
-        self.noises = _read_noises(root, recipe.data.noise, frontend.sample_rate)
+        rate = frontend.sample_rate
+        noises, rirs = (_read_sounds(root, name, rate) for name in (recipe.data.noise, recipe.data.rirs))
+        self.distort = augment.Chain(recipe.augment, rate, noises, rirs)
 
     def __len__(self) -> int:
         return self.recipe.optimizer.steps
@@ -187,7 +197,7 @@ class TrainingSet(Dataset[Batch]):
         """A drawn utterance, augmented."""
         source, indices, speed, how = draw.source, draw.indices, draw.speed, self.recipe.augment
         clips = [augment.change_speed(source.waveform(i), source.sample_rate, speed) for i in indices]
-        waveform = self._distort(rng, source.join(rng, clips), how)
+        waveform = self.distort(rng, source.join(rng, clips))
         features = features_of(waveform, self.frontend)
         numbers = self.tokens.encode(source.text(indices))
         assert numbers is not None
@@ -198,9 +208,6 @@ class TrainingSet(Dataset[Batch]):
             bins = self.frontend.num_mel_bins  # and not the extra features after them
             features[:, :bins] = augment.tilt(rng, features[:, :bins], how)
         return Example(augment.mask(rng, features, how), numbers, heard)
-
-    def _distort(self, rng: np.random.Generator, waveform: FloatArray, how: Augment) -> FloatArray:
-        return augment.add_noise(rng, augment.change_gain(rng, waveform, how), self.noises, how)
 
     def statistics(self, batches: int = 20) -> tuple[list[float], list[float]]:
         """Mean and standard deviation (F,) of the first batches, less padding and, for fbank, silence."""
@@ -222,10 +229,10 @@ def _is_natural_log_mel(frontend: TrainingFrontend) -> bool:
 
 def evaluation_set(recipe: Recipe, tokens: Tokens, frontend: TrainingFrontend) -> list[tuple[Tensor, str]]:
     """Features (1, T, F) and text of every `dev` utterance, unaltered; strings are drawn from the seed."""
-    items = []
+    items, cache = [], _cache(recipe)
     rng = np.random.default_rng(recipe.run.seed)
     for source in recipe.data.dev:
-        recordings = Recordings(source, Path(recipe.data.root), frontend.sample_rate, tokens)
+        recordings = Recordings(source, Path(recipe.data.root), frontend.sample_rate, tokens, cache)
         for i in range(len(recordings.utterances)):
             chosen = recordings.draw(rng, rng.random()) if source.compose else [i]
             waveform = recordings.join(rng, [recordings.waveform(c) for c in chosen])
@@ -253,14 +260,25 @@ def read_waveform(utterance: Utterance, sample_rate: int) -> FloatArray:
     return resample(samples, rate, sample_rate)
 
 
+def _cache(recipe: Recipe) -> AudioCache | None:
+    return AudioCache(Path(recipe.data.cache)) if recipe.data.cache else None
+
+
 def texts(recipe: Recipe) -> list[str]:
     """All training texts of a recipe."""
     root = Path(recipe.data.root)
-    return [u.text for source in recipe.data.train for u in _read(root, source.manifest)]
+    return [u.text for source in recipe.data.train for u in _of_source(source, root)]
+
+
+def _of_source(source: Source, root: Path) -> list[Utterance]:
+    kept = [u for place, u in enumerate(_read(root, source.manifest)) if source.keeps(place)]
+    if not kept:
+        raise InputError(f"{source.manifest}: too short for the fold {source.fold or source.except_fold!r}")
+    return kept
 
 
 def _usable(source: Source, root: Path, tokens: Tokens) -> list[Utterance]:
-    utterances = _read(root, source.manifest)
+    utterances = _of_source(source, root)
     usable = [u for u in utterances if tokens.encode(u.text) is not None]
     if not source.in_vocabulary_only and len(usable) < len(utterances):
         odd = next(u for u in utterances if u not in usable)
@@ -273,7 +291,7 @@ def _usable(source: Source, root: Path, tokens: Tokens) -> list[Utterance]:
     return usable
 
 
-def _read_noises(root: Path, manifest: str, sample_rate: int) -> list[FloatArray]:
+def _read_sounds(root: Path, manifest: str, sample_rate: int) -> list[FloatArray]:
     if not manifest:
         return []
     return [read_waveform(u, sample_rate) for u in _read(root, manifest, need_text=False)]

@@ -273,7 +273,8 @@ def run_command(args: argparse.Namespace) -> dict[str, Any]:
 def _comparable(recipe: Recipe) -> dict[str, Any]:
     """What must not change between the start of a run and its resumption, as plain data."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    plain["data"].pop("root")
+    for name in ("root", "cache"):
+        plain["data"].pop(name)
     plain["run"] = {"seed": recipe.run.seed}
     return plain
 
