@@ -22,6 +22,7 @@ from edge_speech import cli
 from edge_speech.errors import InputError
 from edge_speech.features import FbankConfig
 from edge_speech.group import ALONE, Group, group_of_environment, joined
+from edge_speech.training import models
 from edge_speech.training import train as training
 from edge_speech.training.checkpoint import load_model
 from edge_speech.training.data import TrainingSet, evaluation_set
@@ -40,7 +41,7 @@ data.dev = [{manifest = "clips.jsonl"}]
 data.vocabulary = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 model = {d_model = 16, num_layers = 1, num_heads = 2, feed_forward_dim = 32, dropout = 0.0}
 frontend = {type = "fbank", sample_rate = 8000, num_mel_bins = 23}
-optimizer = {steps = 6, batch_size = 3, accumulate = 2, warmup_steps = 2, learning_rate = 1e-2, ema_decay = 0.5}
+optimizer = {steps = 6, batch_size = 3, accumulate = 2, warmup_steps = 2, learning_rate = 1e-2}
 run = {workers = 0, log_every = 1, evaluate_every = 3, checkpoint_every = 2, tracking = [], device = "cpu"}
 """
 # Ctrl-C reaches torchrun, which tells its processes.
@@ -271,3 +272,12 @@ def test_impossible_groups(rank: str, size: str, message: str, monkeypatch: pyte
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(InputError, match=message):
         group_of_environment()
+
+
+@pytest.mark.parametrize("architecture", models.available())
+def test_every_parameter_has_a_gradient(recipe_file: Path, tmp_path: Path, architecture: str) -> None:
+    """The processes wait for each other's gradients of all parameters."""
+    model = 'model={size="small"}'
+    trainer = Trainer(read_recipe(recipe_file, [f"architecture={architecture}", model]), tmp_path / "run")
+    trainer._update(trainer.training_set.parts(0))
+    assert not [name for name, value in trainer.model.named_parameters() if value.grad is None]

@@ -101,7 +101,7 @@ def test_accumulated_batches_are_one_large_batch(
 ) -> None:
     large = gradients(recipe, tmp_path, batch_size=4)
     parts = gradients(recipe, tmp_path, batch_size=batch_size, accumulate=accumulate)
-    torch.testing.assert_close(parts, large, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(parts, large, rtol=1e-3, atol=1e-4)  # of gradients up to 8, in float32
     assert max(float(gradient.abs().max()) for gradient in large[1:]) > 0.1
 
 

@@ -15,7 +15,7 @@ import torch
 
 from edge_speech.training.trackers import Tracker
 
-PACKAGES = ("edge-speech", "torch", "numpy", "onnxruntime", "sentencepiece")
+PACKAGES = ("edge-speech", "torch", "numpy", "onnxruntime", "sentencepiece", "tensorboard")
 
 
 class RunLog:

@@ -1,6 +1,6 @@
 """Where a run's numbers go beside `log.jsonl`. One file per tracker: its `start(run)` gives a `Tracker`.
 
-A file NAME.py imports the package NAME inside `start`, so that nobody needs it who does not ask for it.
+A file NAME.py imports its package inside `start`, so that only those need it who ask for it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ MOST_PARAMETERS = 100
 
 
 class MLflow(Tracker):
-    """`client` is an MlflowClient and `run_id` one of its runs."""
+    """`client` is an MlflowClient and `run_id` one of its runs. Everything raises InputError."""
 
     def __init__(self, client: Any, run_id: str) -> None:
         self.client, self.run_id = client, run_id
@@ -26,31 +27,41 @@ class MLflow(Tracker):
 
         now_ms = int(1000 * time.time())
         numbers = [Metric(key, float(x), now_ms, line["step"]) for key, x in line.items() if key != "step"]
-        self.client.log_batch(self.run_id, metrics=numbers)
+        with _explained():
+            self.client.log_batch(self.run_id, metrics=numbers)
 
     def keep(self, files: Sequence[Path]) -> None:
-        for path in files:
-            self.client.log_artifact(self.run_id, str(path))
+        with _explained():
+            for path in files:
+                self.client.log_artifact(self.run_id, str(path))
 
     def close(self, done: bool) -> None:
-        self.client.set_terminated(self.run_id, "FINISHED" if done else "KILLED")
+        with _explained():
+            self.client.set_terminated(self.run_id, "FINISHED" if done else "KILLED")
 
 
 def start(run: TrackedRun) -> Tracker:
     """Start the run, or go on with it. Raises InputError."""
-    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    try:
+    with _explained():
         client = MlflowClient()
         run_id = run.known_as("mlflow")
         if run_id is None:
             run_id = _new_run(client, run)
             write_text(run.identity("mlflow"), run_id + "\n")
         client.update_run(run_id, status="RUNNING")
-    except MlflowException as error:
-        raise InputError(f"mlflow does not start: {error}; set MLFLOW_TRACKING_URI to a server") from error
     return MLflow(client, run_id)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise InputError(f"mlflow: {error}; set MLFLOW_TRACKING_URI to a server that answers") from error
 
 
 def _new_run(client: Any, run: TrackedRun) -> str:
