@@ -16,7 +16,7 @@ from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from edge_speech.errors import InputError
+from edge_speech.errors import CheckFailed, InputError
 from edge_speech.group import Group
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ def connected(group: Group) -> Iterator[None]:
     """Connect the processes of `group` for as long as this lasts.
 
     Of several that fail, the first raises its error and the others, which may only have lost the connection
-    to it, end without a word.
+    to it, end without a word. Raises CheckFailed when one was killed.
     """
     if group.size == 1:
         yield
@@ -36,9 +36,11 @@ def connected(group: Group) -> Iterator[None]:
     dist.init_process_group(_backends(), store=store, rank=group.rank, world_size=group.size)
     try:
         yield
-    except Exception:  # the connection ends with the process: what it has to say comes before
+    except Exception as error:  # the connection ends with the process: what it has to say comes before
         if store.add("failed", 1) > 1:
             raise SystemExit(1) from None
+        if isinstance(error, dist.DistBackendError) or "by peer" in str(error):  # nccl's and gloo's
+            raise CheckFailed("another process of this run was killed; start all of them again") from error
         raise
     dist.destroy_process_group()
 
