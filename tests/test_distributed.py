@@ -282,3 +282,11 @@ def test_every_parameter_has_a_gradient(recipe_file: Path, tmp_path: Path, archi
     trainer = Trainer(read_recipe(recipe_file, [f"architecture={architecture}", model]), tmp_path / "run")
     trainer._update(trainer.training_set.parts(0))
     assert not [name for name, value in trainer.model.named_parameters() if value.grad is None]
+
+
+def test_several_processes_need_torchrun(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main(["train", str(recipe_file), "-o", "run"]) == 2
+    assert "MASTER_ADDR expected, but not set; start with torchrun" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -27,12 +28,15 @@ def connected(group: Group) -> Iterator[None]:
     """Connect the processes of `group` for as long as this lasts.
 
     Of several that fail, the first raises its error and the others, which may only have lost the connection
-    to it, end without a word. Raises CheckFailed when one was killed.
+    to it, end without a word. Raises CheckFailed when one was killed, InputError without torchrun.
     """
     if group.size == 1:
         yield
         return
-    store, _, _ = next(rendezvous("env://"))
+    try:
+        store, _, _ = next(rendezvous("env://"))
+    except ValueError as error:
+        raise InputError(f"WORLD_SIZE is {group.size}, but {error}; start with torchrun") from error
     dist.init_process_group(_backends(), store=store, rank=group.rank, world_size=group.size)
     try:
         yield
@@ -140,6 +144,12 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def new_random_state(group: Group, seed: int, step: int) -> None:
+    """Draw from numbers of this process and this step from now on."""
+    numbers = np.random.SeedSequence([seed, step, 1 + group.rank])
+    torch.manual_seed(int(numbers.generate_state(1)[0]))
 
 
 def _backends() -> str:

@@ -2,7 +2,8 @@
 
 DIR gets `recipe.json` and `environment.json` (what ran, and on what), `log.jsonl` (one line per report),
 `tensorboard/` (the same, where tensorboard is installed), `checkpoint.pt` (to resume from) and, at the end,
-`model.pt` and `curve.png`. The weights kept are an exponential moving average of those the optimiser moves.
+`model.pt` and `curve.png`. Under torchrun several processes share every step, and the first one writes. The
+weights kept are an exponential moving average of those the optimiser moves.
 A run that is stopped at any moment, killed too, goes on to the same weights and the same log; on a GPU up to
 the order in which its kernels add.
 """
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import jiwer
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -99,12 +99,7 @@ class Trainer:
         if self.group.speaks:  # the others are given its model
             self.model.normalise(*self.training_set.statistics())
         if self.group.size > 1:
-            self._reseed()
-
-    def _reseed(self) -> None:
-        """Draw dropout's random numbers from seed, step and process."""
-        drawn_from = [self.recipe.run.seed, self.step, 1 + self.group.rank]
-        torch.manual_seed(int(np.random.SeedSequence(drawn_from).generate_state(1)[0]))
+            distributed.new_random_state(self.group, self.recipe.run.seed, 0)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
@@ -115,8 +110,8 @@ class Trainer:
         self.started = time.monotonic() - saved["elapsed_s"]
         if len(saved["random"]) == self.group.size:
             distributed.set_random_state(saved["random"][self.group.rank], self.device)
-        else:
-            self._reseed()
+        else:  # a run of another number of processes
+            distributed.new_random_state(self.group, self.recipe.run.seed, self.step)
 
     def save(self) -> None:
         """Write `checkpoint.pt`."""
