@@ -1,4 +1,5 @@
-"""MLflow, https://mlflow.org/docs; where to is said by MLFLOW_TRACKING_URI."""
+"""MLflow, https://mlflow.org/docs. MLFLOW_TRACKING_URI says where to: a server or, with
+MLFLOW_ALLOW_FILE_STORE=true, the URI of a folder."""
 
 from __future__ import annotations
 
