@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,7 +86,11 @@ def one_of_two(
 ) -> None:
     """What torchrun starts, but from a process that has imported everything."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
     os.chdir(folder)
     os.dup2(os.open(f"stderr{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -98,12 +101,10 @@ def one_of_two(
 
 def two(folder: Path, *words: str, patch: Callable[[], None] | None = None) -> tuple[list[int | None], str]:
     """Exit codes of two processes, and what both said."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # torchrun's
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    arguments = (port, [*words, "--quiet"], folder, patch)
+    arguments = (store.port, [*words, "--quiet"], folder, patch)
     processes = [context.Process(target=one_of_two, args=(rank, *arguments)) for rank in (0, 1)]
     for process in processes:
         process.start()
@@ -289,4 +290,4 @@ def test_several_processes_need_torchrun(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cli.main(["train", str(recipe_file), "-o", "run"]) == 2
-    assert "MASTER_ADDR expected, but not set; start with torchrun" in capsys.readouterr().err
+    assert "RANK expected, but not set; start with torchrun" in capsys.readouterr().err
