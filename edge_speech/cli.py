@@ -119,6 +119,8 @@ def _add_command(commands: argparse._SubParsersAction[_Parser], name: str, modul
 
 def _run(args: argparse.Namespace) -> None:
     document = args.module.run(args)
+    if document is None:  # another process of the group says it
+        return
     if args.json:
         print(json.dumps(document, ensure_ascii=False, indent=1))
     else:

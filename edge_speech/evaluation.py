@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,20 @@ class Decoded:
     hypothesis: str
     speaker: str | None = None
     confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One utterance after decoding, and the seconds of work it took without reading the file.
+
+    Where it could not be read `decoded` is None and `unreadable` says why.
+    """
+
+    audio_filepath: str
+    decoded: Decoded | None = None
+    audio_s: float = 0.0
+    working_s: float = 0.0
+    unreadable: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,24 +73,42 @@ def evaluate(
     `normalize` is applied to both texts. A file that cannot be read is told to `on_unreadable`, with the
     reason, and left out; where that is None it ends the work.
     """
-    import_jiwer()
-    decoded, audio_s, working_s = [], 0.0, 0.0
+    return scored(list(hear(recognizer, utterances, quiet, normalize=normalize, on_unreadable=on_unreadable)))
+
+
+def hear(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    quiet: bool = False,
+    *,
+    normalize: Normalize | None = None,
+    on_unreadable: OnUnreadable | None = None,
+) -> Iterator[Heard]:
+    """The first half of `evaluate`: decode. What is left out is in it too."""
+    import_jiwer()  # before the long work
     stream = recognizer.create_stream()
     for utterance in track(utterances, "eval", quiet):
+        path = str(utterance.audio_path)
         try:
-            working_s += _hear(stream, utterance)
+            working_s = _hear(stream, utterance)
         except (InputError, OSError) as error:
             if on_unreadable is None:
                 raise
             on_unreadable(utterance, str(error))
+            yield Heard(path, unreadable=str(error))
             continue
-        audio_s += stream.audio_s
-        decoded.append(_decoded(utterance, stream, normalize or str))
+        yield Heard(path, _decoded(utterance, stream, normalize or str), stream.audio_s, working_s)
+
+
+def scored(heard: Sequence[Heard]) -> tuple[Scores, list[Decoded]]:
+    """The second half of `evaluate`: score what was decoded. Raises InputError."""
+    decoded = [one.decoded for one in heard if one.decoded is not None]
     if not decoded:
-        raise InputError(f"none of the {len(utterances)} recordings could be read; check their paths")
-    said, heard = [d.text for d in decoded], [d.hypothesis for d in decoded]
-    wer, cer, words = error_rates(said, heard)
-    interval = wer_ci95(score(said, heard))
+        raise InputError(f"none of the {len(heard)} recordings could be read; check their paths")
+    said, hypotheses = [d.text for d in decoded], [d.hypothesis for d in decoded]
+    wer, cer, words = error_rates(said, hypotheses)
+    interval = wer_ci95(score(said, hypotheses))
+    audio_s, working_s = sum(one.audio_s for one in heard), sum(one.working_s for one in heard)
     return Scores(wer, interval, cer, len(decoded), words, audio_s, working_s / audio_s), decoded
 
 

@@ -76,8 +76,9 @@ def test_device_files_import_only_what_a_device_has(path: Path) -> None:
             assert root not in {"torch", "onnxruntime", "soundfile", "jiwer", "tqdm", "sounddevice"}, path
 
 
-def test_only_two_commands_reach_the_host_side() -> None:
-    """By name, lazily: train and plot into edge_speech.training, optimize into edge_speech_tools."""
+def test_few_commands_reach_the_host_side() -> None:
+    """By name, lazily: train, plot, and eval under torchrun into edge_speech.training, optimize into
+    edge_speech_tools."""
     reaching = {}
     for path in DEVICE_FILES:
         text = path.read_text(encoding="utf-8")
@@ -86,6 +87,7 @@ def test_only_two_commands_reach_the_host_side() -> None:
     assert reaching == {
         "train": {"edge_speech.training.train"},
         "plot": {"edge_speech.training.plot"},
+        "eval": {"edge_speech.training.distributed"},
         "optimize": {"edge_speech_tools.pipeline"},
     }
 

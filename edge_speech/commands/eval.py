@@ -11,13 +11,16 @@ from typing import Any
 from edge_speech.breakdown import by_speaker, frequent_errors
 from edge_speech.bundle_manifest import GREEDY
 from edge_speech.commands.decoding import add_decoding, load_recognizer
+from edge_speech.commands.extras import import_extra
 from edge_speech.commands.table import print_table
 from edge_speech.decoder import describe, in_words
 from edge_speech.errors import InputError
 from edge_speech.eval_page import render
-from edge_speech.evaluation import Decoded, evaluate
+from edge_speech.evaluation import Decoded, Heard, hear, scored
+from edge_speech.group import Group, group_of_environment, joined
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.page import check_page, write_page
+from edge_speech.recognizer import Recognizer
 from edge_speech.text import Normalizer
 
 SUMMARY = "word and character error rates of a bundle over a data manifest"
@@ -27,7 +30,8 @@ EXAMPLES = (
     "edge-speech eval bundle test.jsonl --per-speaker --errors 10 --html eval.html\n"
     "edge-speech eval bundle test.jsonl --normalize --language de\n"
     "edge-speech eval bundle test.jsonl --lm lm.bin --lm-weight 0.5\n"
-    "edge-speech eval bundle test.jsonl --greedy --json --details > greedy.json"
+    "edge-speech eval bundle test.jsonl --greedy --json --details > greedy.json\n"
+    "torchrun --nproc-per-node 8 -m edge_speech eval bundle test.jsonl"
 )
 
 
@@ -62,28 +66,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_decoding(parser)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Decode and score."""
-    utterances = _utterances(args)
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Decode and score. Of several processes that torchrun started each decodes its share, and all but one
+    have nothing to say: None."""
+    group = group_of_environment()
+    if group.size == 1:
+        recognizer, heard = _decode(args, group)
+        return _document(args, recognizer, heard)
+    distributed = import_extra("edge_speech.training.distributed", "train")
+    with distributed.connected(group):
+        recognizer, heard = _decode(args, group)
+        heard = joined(distributed.gathered(group, heard))
+        return _document(args, recognizer, heard) if group.speaks else None
+
+
+def _decode(args: argparse.Namespace, group: Group) -> tuple[Recognizer, list[Heard]]:
+    """This process's share of the manifest. Raises InputError."""
+    utterances = list(group.share(_utterances(args)))
     normalize = Normalizer(args.language) if args.normalize else None
     recognizer = load_recognizer(args)
-    assert recognizer.artifact is not None
-    failed: list[dict[str, str]] = []
 
     def leave_out(utterance: Utterance, reason: str) -> None:
         if not args.keep_going:
             raise InputError(f"{reason}; or add --keep-going to leave out what cannot be read")
-        failed.append({"audio_filepath": str(utterance.audio_path), "reason": reason})
         print(f"left out: {reason}", file=sys.stderr)
 
-    scores, decoded = evaluate(
-        recognizer, utterances, args.quiet, normalize=normalize, on_unreadable=leave_out
-    )
+    quiet = args.quiet or not group.speaks
+    heard = hear(recognizer, utterances, quiet, normalize=normalize, on_unreadable=leave_out)
+    return recognizer, list(heard)
+
+
+def _document(args: argparse.Namespace, recognizer: Recognizer, heard: Sequence[Heard]) -> dict[str, Any]:
+    scores, decoded = scored(heard)
+    assert recognizer.artifact is not None
     document = {key: _rounded(value) for key, value in asdict(scores).items()}
     document |= {"backend": recognizer.artifact.backend, "precision": recognizer.artifact.precision}
     document["decoder"] = describe(recognizer.decoder)
     if args.html:
         write_page(args.html, render(f"Edge Speech eval: {args.bundle}, {args.manifest}", scores, decoded))
+    failed = [
+        {"audio_filepath": one.audio_filepath, "reason": one.unreadable} for one in heard if one.unreadable
+    ]
     return document | ({"left_out": failed} if failed else {}) | _asked_for(args, decoded)
 
 

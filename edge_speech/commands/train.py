@@ -10,7 +10,8 @@ from edge_speech.commands.extras import import_extra
 SUMMARY = "train a streaming model; a run that was interrupted goes on where it stopped"
 EXAMPLES = (
     "edge-speech train recipes/digits.toml -o runs/digits --set data.root=/path/to/corpora\n"
-    "edge-speech train recipes/digits.toml -o runs/quick --set data.root=… --set optimizer.steps=200"
+    "edge-speech train recipes/digits.toml -o runs/quick --set data.root=… --set optimizer.steps=200\n"
+    "torchrun --nproc-per-node 4 -m edge_speech train recipes/digits.toml -o runs/digits --set data.root=…"
 )
 
 
@@ -29,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train or resume."""
     training = import_extra("edge_speech.training.train", "train")
-    document: dict[str, Any] = training.run_command(args)
+    document: dict[str, Any] | None = training.run_command(args)
     return document
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from edge_speech.features import (
     LogMelConfig,
     resample,
 )
+from edge_speech.group import ALONE, Group
 from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training import augment
 from edge_speech.training.audio_cache import AudioCache
@@ -38,6 +40,7 @@ class Batch:
     """features (B, T, F) padded with silence; targets one after the other; the lengths (B,) of both.
 
     `waveforms` (B, samples), for a teacher to hear, are what the features were computed from; else (0, 0).
+    `weight` is what its mean loss counts for in the mean loss of the step.
     """
 
     features: Tensor
@@ -46,30 +49,12 @@ class Batch:
     target_lengths: Tensor
     waveforms: Tensor
     waveform_lengths: Tensor
+    weight: float = 1.0
 
     def to(self, device: torch.device) -> Batch:
         """The same, features and targets on `device`; the lengths stay, CTC loss reads them on the host."""
         features, targets = self.features.to(device), self.targets.to(device)
         return replace(self, features=features, targets=targets)
-
-    def split(self, parts: int) -> list[Batch]:
-        """Up to `parts` batches of like size, one after the other, each padded to its own longest."""
-        split = []
-        targets = torch.split(self.targets, self.target_lengths.tolist())
-        for rows in torch.arange(len(self.feature_lengths)).chunk(parts):
-            lengths, samples = self.feature_lengths[rows], self.waveform_lengths
-            heard = rows if len(samples) else rows[:0]
-            split.append(
-                Batch(
-                    self.features[rows, : int(lengths.max())],
-                    lengths,
-                    torch.cat([targets[i] for i in rows]),
-                    self.target_lengths[rows],
-                    self.waveforms[heard, : int(samples[heard].max()) if len(heard) else 0],
-                    samples[heard],
-                )
-            )
-        return split
 
 
 @dataclass(frozen=True)
@@ -158,11 +143,13 @@ class Draw:
         return self.source.seconds(self.indices) / self.speed
 
 
-class TrainingSet(Dataset[Batch]):
+class TrainingSet:
     """Item `step` is the batch of that training step, drawn and augmented from (seed, step)."""
 
-    def __init__(self, recipe: Recipe, tokens: Tokens, frontend: TrainingFrontend) -> None:
-        root = Path(recipe.data.root)
+    def __init__(
+        self, recipe: Recipe, tokens: Tokens, frontend: TrainingFrontend, group: Group = ALONE
+    ) -> None:
+        root, self.group = Path(recipe.data.root), group
         self.recipe, self.tokens, self.frontend = recipe, tokens, frontend
         cache = _cache(recipe)
         self.sources = [Recordings(s, root, frontend.sample_rate, tokens, cache) for s in recipe.data.train]
@@ -176,16 +163,33 @@ class TrainingSet(Dataset[Batch]):
         return self.recipe.optimizer.steps
 
     def __getitem__(self, step: int) -> Batch:
+        return collate([self._row(step, i, draw) for i, draw in enumerate(self.draws(step))])
+
+    def parts(self, step: int) -> list[Batch]:
+        """The rows of this process in the step's up to `accumulate` batches of like size.
+
+        Every process gets equally many parts. One that has no row in a part gets the part's last, which
+        then weighs nothing.
+        """
+        draws, parts = self.draws(step), []
+        for numbers in torch.arange(len(draws)).chunk(self.recipe.optimizer.accumulate):
+            part = numbers.tolist()
+            own = list(self.group.share(part))
+            rows = [self._row(step, i, draws[i]) for i in own or part[-1:]]
+            parts.append(replace(collate(rows), weight=len(own) / len(draws)))
+        return parts
+
+    def draws(self, step: int) -> list[Draw]:
+        """What the rows of the step are made from; reads no audio."""
         rng, how = np.random.default_rng([self.recipe.run.seed, step]), self.recipe.optimizer
         if how.batch_s:
-            draws = batch_of_seconds(rng, lambda: self.draw(rng, rng.random()), how.batch_s * how.accumulate)
-            return collate([self.render(rng, draw) for draw in draws])
+            return batch_of_seconds(rng, lambda: self.draw(rng, rng.random()), how.batch_s * how.accumulate)
         share = rng.random()  # one for the whole batch: its strings are of like length and little is padding
-        return collate([self.example(rng, share) for _ in range(how.batch_size * how.accumulate)])
+        return [self.draw(rng, share) for _ in range(how.batch_size * how.accumulate)]
 
-    def example(self, rng: np.random.Generator, share: float) -> Example:
-        """One augmented utterance. For `share` see `Recordings.draw`."""
-        return self.render(rng, self.draw(rng, share))
+    def _row(self, step: int, number: int, draw: Draw) -> Example:
+        """A row of the step; from numbers of its own, so that a process can leave out those of others."""
+        return self.render(np.random.default_rng([self.recipe.run.seed, step, 1 + number]), draw)
 
     def draw(self, rng: np.random.Generator, share: float) -> Draw:
         """Choose the recordings of an utterance and their speed; reads no audio."""
@@ -220,6 +224,16 @@ class TrainingSet(Dataset[Batch]):
         return frames.mean(dim=0).tolist(), frames.std(dim=0).clamp(min=1e-2).tolist()
 
 
+@dataclass(frozen=True)
+class Parts(Dataset[list[Batch]]):
+    """Item `step` is what this process learns from in that step."""
+
+    of: TrainingSet
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        return self.of.parts(step)
+
+
 def _is_natural_log_mel(frontend: TrainingFrontend) -> bool:
     """A channel's response can be added to such features."""
     if isinstance(frontend, LogMelConfig):
@@ -227,17 +241,25 @@ def _is_natural_log_mel(frontend: TrainingFrontend) -> bool:
     return isinstance(frontend, FbankConfig)
 
 
-def evaluation_set(recipe: Recipe, tokens: Tokens, frontend: TrainingFrontend) -> list[tuple[Tensor, str]]:
-    """Features (1, T, F) and text of every `dev` utterance, unaltered; strings are drawn from the seed."""
-    items, cache = [], _cache(recipe)
+def evaluation_set(
+    recipe: Recipe, tokens: Tokens, frontend: TrainingFrontend, group: Group = ALONE
+) -> list[tuple[Tensor, str]]:
+    """Features (1, T, F) and text of the group's share of the `dev` utterances, unaltered; strings are drawn
+    from the seed."""
+    spoken = group.share(_spoken(recipe, tokens, frontend))
+    return [(torch.from_numpy(features_of(waveform, frontend))[None], text) for waveform, text in spoken]
+
+
+def _spoken(recipe: Recipe, tokens: Tokens, frontend: TrainingFrontend) -> Iterator[tuple[FloatArray, str]]:
+    """Waveform and text of every `dev` utterance."""
+    cache = _cache(recipe)
     rng = np.random.default_rng(recipe.run.seed)
     for source in recipe.data.dev:
         recordings = Recordings(source, Path(recipe.data.root), frontend.sample_rate, tokens, cache)
         for i in range(len(recordings.utterances)):
             chosen = recordings.draw(rng, rng.random()) if source.compose else [i]
             waveform = recordings.join(rng, [recordings.waveform(c) for c in chosen])
-            items.append((torch.from_numpy(features_of(waveform, frontend))[None], recordings.text(chosen)))
-    return items
+            yield waveform, recordings.text(chosen)
 
 
 def collate(examples: list[Example]) -> Batch:

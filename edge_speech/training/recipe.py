@@ -220,7 +220,8 @@ class Run:
     """How the run is carried out; nothing here changes what is learnt but `seed` and the rounding.
 
     `precision` is of the products inside the model; weights, loss and optimiser stay float32. "auto" is fp32
-    on a CPU, and on a GPU bf16 where it has it, else fp16.
+    on a CPU, and on a GPU bf16 where it has it, else fp16. `tracking` names files of `training.trackers`;
+    left out it is tensorboard, where that is installed.
     """
 
     seed: int = 1
@@ -231,6 +232,7 @@ class Run:
     checkpoint_every: int = 200
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    tracking: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,46 +1,40 @@
-"""What a run leaves to read: `log.jsonl`, TensorBoard's events, `environment.json`."""
+"""What a run leaves to read: `log.jsonl` and `environment.json`."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from edge_speech.training.trackers import Tracker
+
 PACKAGES = ("edge-speech", "torch", "numpy", "onnxruntime", "sentencepiece", "tensorboard")
 
 
 class RunLog:
-    """One line per report in `log.jsonl` and, where tensorboard is installed, its numbers in `tensorboard/`.
+    """One line per report in `log.jsonl`, which the trackers are told too.
 
     A run that goes on from `step` keeps the lines up to it and writes the later ones again.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
-        self.path = folder / "log.jsonl"
+    def __init__(self, folder: Path, step: int, trackers: Sequence[Tracker] = ()) -> None:
+        self.path, self.trackers = folder / "log.jsonl", trackers
         if self.path.exists():
             write_text(self.path, "".join(_lines_until(self.path.read_text(encoding="utf-8"), step)))
-        self._events = _events(folder / "tensorboard", step)
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one report."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self._events is not None:
-            for name, value in line.items():
-                if name != "step":
-                    self._events.add_scalar(name, value, line["step"])
-
-    def close(self) -> None:
-        """Write what TensorBoard's events still hold back."""
-        if self._events is not None:
-            self._events.close()
+        for tracker in self.trackers:
+            tracker.write(line)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -76,14 +70,6 @@ def _lines_until(text: str, step: int) -> list[str]:
         except (ValueError, KeyError, TypeError):
             continue
     return kept
-
-
-def _events(folder: Path, step: int) -> Any:
-    if importlib.util.find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
 
 
 def _revision(folder: Path) -> str | None:

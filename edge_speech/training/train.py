@@ -2,7 +2,8 @@
 
 DIR gets `recipe.json` and `environment.json` (what ran, and on what), `log.jsonl` (one line per report),
 `tensorboard/` (the same, where tensorboard is installed), `checkpoint.pt` (to resume from) and, at the end,
-`model.pt` and `curve.png`. The weights kept are an exponential moving average of those the optimiser moves.
+`model.pt` and `curve.png`. Under torchrun several processes share every step, and the first one writes. The
+weights kept are an exponential moving average of those the optimiser moves.
 A run that is stopped at any moment, killed too, goes on to the same weights and the same log; on a GPU up to
 the order in which its kernels add.
 """
@@ -14,7 +15,7 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from edge_speech.errors import InputError
-from edge_speech.training import checkpoint, models, objectives, plot
+from edge_speech.group import ALONE, Group, group_of_environment, joined
+from edge_speech.training import checkpoint, distributed, models, objectives, plot
 from edge_speech.training.checkpoint import LoadedModel, read_plain, save_atomically, save_model
-from edge_speech.training.data import Batch, TrainingSet, evaluation_set, texts
+from edge_speech.training.data import Batch, Parts, TrainingSet, evaluation_set, texts
 from edge_speech.training.early_stopping import EarlyStopping
 from edge_speech.training.frontends import frontend_for, frontend_to_dict
 from edge_speech.training.interrupts import held_interrupts
@@ -35,6 +37,7 @@ from edge_speech.training.optimization import Schedule, adamw, autocast, grad_sc
 from edge_speech.training.recipe import Recipe, read_recipe
 from edge_speech.training.run_log import RunLog, environment, write_text
 from edge_speech.training.tokens import Tokens
+from edge_speech.training.trackers import Tracker, tracked
 
 CHECKPOINT_FORMAT = "edge-speech-checkpoint"
 CHECKPOINT_VERSION = 3
@@ -45,19 +48,22 @@ _STATEFUL = ("optimizer", "schedule", "scaler", "stopping")
 
 
 class Trainer:
-    """A run in one folder: the model, its optimiser and how far they are."""
+    """A run in one folder: the model, its optimiser and how far they are.
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    The processes of `group` share the rows of every step and of the dev sources; the first one writes.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, group: Group = ALONE) -> None:
         _check_watched(recipe)
         torch.set_num_threads(recipe.run.threads)
         torch.manual_seed(recipe.run.seed)
-        self.recipe, self.folder = recipe, folder
-        self.device = _device(recipe.run.device)
+        self.recipe, self.folder, self.group = recipe, folder, group
+        self.device = distributed.device_of(recipe.run.device, group)
         self.frontend = frontend_for(recipe.architecture, recipe.frontend)
         self.precision = precision_of(recipe.run.precision, self.device)
         self.tokens = _tokens(recipe)
-        self.training_set = TrainingSet(recipe, self.tokens, self.frontend)
-        self.evaluation = evaluation_set(recipe, self.tokens, self.frontend)
+        self.training_set = TrainingSet(recipe, self.tokens, self.frontend, group)
+        self.evaluation = evaluation_set(recipe, self.tokens, self.frontend, group)
         shape = {"num_features": self.frontend.num_features, "vocab_size": len(self.tokens.symbols)}
         self.model = models.start(recipe.architecture, {**recipe.model, **shape}, Path(recipe.data.root))
         self.objective = objectives.build(recipe, self.tokens, self.model)
@@ -70,11 +76,16 @@ class Trainer:
     def _start_or_resume(self) -> None:
         path = self.folder / "checkpoint.pt"
         saved = read_plain(path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION) if path.exists() else None
+        if len(set(distributed.gathered(self.group, saved and saved["step"]))) > 1:
+            raise InputError(
+                f"the processes find different checkpoints; {self.folder} must be one folder for all"
+            )
         if saved is None:
-            self.model.normalise(*self.training_set.statistics())
+            self._start()
         elif saved["recipe"] != _comparable(self.recipe) or saved["tokens"] != list(self.tokens.symbols):
             raise InputError(f"{path} comes from another recipe; use a new -o folder or remove it")
         self.trained.to(self.device)
+        self.loss_of = distributed.shared(self.group, self.trained, self._loss)
         self.optimizer = adamw(self.trained, self.recipe.optimizer)
         self.schedule = Schedule(self.optimizer, self.recipe.optimizer)
         self.scaler = grad_scaler(self.device, self.precision)
@@ -82,6 +93,12 @@ class Trainer:
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         if saved is not None:
             self._restore(saved)
+
+    def _start(self) -> None:
+        if self.group.speaks:  # the others are given its model
+            self.model.normalise(*self.training_set.statistics())
+        if self.group.size > 1:
+            distributed.new_random_state(self.group, self.recipe.run.seed, 0)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
@@ -91,13 +108,16 @@ class Trainer:
         self.average = {k: v.to(self.device) for k, v in saved["average"].items()}
         self.step, self.losses, self.metrics = saved["step"], saved["losses"], saved["metrics"]
         self.started = time.monotonic() - saved["elapsed_s"]
-        torch.set_rng_state(saved["random"])
-        if self.device.type == "cuda" and saved["cuda_random"] is not None:
-            torch.cuda.set_rng_state(saved["cuda_random"], self.device)
+        if len(saved["random"]) == self.group.size:
+            distributed.set_random_state(saved["random"][self.group.rank], self.device)
+        else:  # a run of another number of processes
+            distributed.new_random_state(self.group, self.recipe.run.seed, self.step)
 
     def save(self) -> None:
         """Write `checkpoint.pt`."""
-        on_cuda = self.device.type == "cuda"
+        random = distributed.gathered(self.group, distributed.random_state(self.device))
+        if not self.group.speaks:
+            return
         state = {
             "format": CHECKPOINT_FORMAT,
             "version": CHECKPOINT_VERSION,
@@ -111,14 +131,14 @@ class Trainer:
             "losses": self.losses,
             "metrics": self.metrics,
             "elapsed_s": time.monotonic() - self.started,
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state(self.device) if on_cuda else None,
+            "random": random,
         }
         save_atomically(state, self.folder / "checkpoint.pt")
 
-    def run(self, quiet: bool) -> None:
+    def run(self, quiet: bool, trackers: Sequence[Tracker] = ()) -> None:
         """Train to the last step. On Ctrl-C end and save the step at hand, then raise KeyboardInterrupt."""
-        log = RunLog(self.folder, self.step)
+        quiet = quiet or not self.group.speaks
+        log = RunLog(self.folder, self.step, trackers) if self.group.speaks else None
         progress = tqdm(
             total=self.recipe.optimizer.steps,
             initial=self.step,
@@ -133,12 +153,10 @@ class Trainer:
             if not quiet:
                 print(f"at step {self.step}; the same command goes on from {self.folder}", file=sys.stderr)
             raise
-        finally:
-            log.close()
 
-    def _run(self, log: RunLog, progress: Any, interrupted: Callable[[], bool]) -> None:
-        for batch in self._batches():
-            loss, norm = self._update(batch)
+    def _run(self, log: RunLog | None, progress: Any, interrupted: Callable[[], bool]) -> None:
+        for parts in self._batches():
+            loss, norm = self._update(parts)
             self.losses.append(loss)
             progress.update()
             if self._due(self.recipe.run.evaluate_every):
@@ -146,9 +164,10 @@ class Trainer:
             if self._due(self.recipe.run.log_every):
                 mean = self._log(log, norm)
                 progress.set_postfix(loss=f"{mean:.3f}", **self.metrics)
-            if self._due(self.recipe.run.checkpoint_every) or interrupted():
+            ending = distributed.any_of(self.group, interrupted())
+            if self._due(self.recipe.run.checkpoint_every) or ending:
                 self.save()
-            if interrupted():
+            if ending:
                 raise KeyboardInterrupt
             if self.stopping.exhausted:
                 break
@@ -158,11 +177,11 @@ class Trainer:
         last = self.step == self.recipe.optimizer.steps or self.stopping.exhausted
         return last or self.step % every == 0
 
-    def _batches(self) -> DataLoader[Batch]:
+    def _batches(self) -> DataLoader[list[Batch]]:
         workers = self.recipe.run.workers
         end = self.step if self.stopping.exhausted else self.recipe.optimizer.steps
         return DataLoader(
-            self.training_set,
+            Parts(self.training_set),
             sampler=range(self.step, end),
             batch_size=None,
             num_workers=workers,
@@ -171,14 +190,16 @@ class Trainer:
             worker_init_fn=_ignore_interrupts if workers else None,
         )
 
-    def _update(self, batch: Batch) -> tuple[float, float]:
+    def _update(self, parts: list[Batch]) -> tuple[float, float]:
         """One step on a batch; its loss and the norm of its gradient before clipping."""
         self.trained.train()
         self.optimizer.zero_grad(set_to_none=True)
-        total, loss = len(batch.feature_lengths), 0.0
-        for part in batch.split(self.recipe.optimizer.accumulate):
-            share = self._loss(part) * (len(part.feature_lengths) / total)
-            self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
+        loss = 0.0
+        for part in parts:
+            with distributed.exchange(self.loss_of, now=part is parts[-1]):
+                share = self.loss_of(part) * part.weight
+                # the processes' gradients are averaged, and have to add up
+                self.scaler.scale(share * self.group.size).backward()  # type: ignore[no-untyped-call]
             loss += share.item()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.recipe.optimizer.gradient_clip)
@@ -188,7 +209,7 @@ class Trainer:
         self.schedule.stepped()
         self.step += 1
         self._update_average()
-        return loss, norm.item()
+        return distributed.total(self.group, loss), norm.item()
 
     def _loss(self, batch: Batch) -> Tensor:
         with autocast(self.device, self.precision):
@@ -206,20 +227,25 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """Error rate of the averaged weights on the recipe's dev sources, in float32."""
-        if not self.evaluation:
+        if not self.recipe.data.dev:
             return
+        distributed.broadcast(self.group, self.average.values())
         kept = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         self.model.eval()
         with torch.no_grad():
-            heard = [self.objective.decode(self.model, f.to(self.device)) for f, _ in self.evaluation]
+            found = [
+                (text, self.objective.decode(self.model, features.to(self.device)))
+                for features, text in self.evaluation
+            ]
         self.model.load_state_dict(kept)
-        rate = self.objective.error_rate([text for _, text in self.evaluation], heard)
+        said, heard = zip(*joined(distributed.gathered(self.group, found)), strict=True)
+        rate = self.objective.error_rate(list(said), list(heard))
         self.metrics[f"dev_{self.objective.error}"] = rate
         self.schedule.evaluated(rate)
         self.stopping.evaluated(rate, self.step, self.average)
 
-    def _log(self, log: RunLog, norm: float) -> float:
+    def _log(self, log: RunLog | None, norm: float) -> float:
         """Report the steps since the last report; their mean loss."""
         loss = sum(self.losses) / len(self.losses)
         self.losses = []
@@ -228,7 +254,8 @@ class Trainer:
         line["elapsed_s"] = round(time.monotonic() - self.started, 1)
         if self._due(self.recipe.run.evaluate_every):
             line.update(self.metrics)
-        log.write(line)
+        if log is not None:
+            log.write(line)
         return loss
 
     def finish(self) -> Path:
@@ -239,6 +266,8 @@ class Trainer:
             metrics["best_step"] = self.stopping.step
         self.model.load_state_dict(self.stopping.weights or self.average)
         path = self.folder / "model.pt"
+        if not self.group.speaks:
+            return path
         frontend, config = frontend_to_dict(self.frontend), models.config_of(self.model)
         save_model(
             path,
@@ -249,23 +278,35 @@ class Trainer:
         return path
 
 
-def train(recipe: Recipe, folder: Path, quiet: bool = False) -> Path:
+def train(recipe: Recipe, folder: Path, quiet: bool = False, group: Group = ALONE) -> Path:
     """Run or resume a recipe in `folder` and return the path of model.pt. Raises InputError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".*.tmp"):  # by a run that was killed while it wrote
-        left.unlink()
-    trainer = Trainer(recipe, folder)
+    if group.speaks:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.tmp"):  # by a run that was killed while it wrote
+            left.unlink()
+    trainer = Trainer(recipe, folder, group)
+    if not group.speaks:
+        trainer.run(quiet)
+        return trainer.finish()
     write_text(folder / "recipe.json", json.dumps(asdict(recipe), indent=1) + "\n")
     write_text(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
-    trainer.run(quiet)
-    path = trainer.finish()
-    _draw_curve(folder)
+    with tracked(recipe, folder, trainer.step, quiet) as trackers:
+        trainer.run(quiet, trackers)
+        path = trainer.finish()
+        _draw_curve(folder)
+        for tracker in trackers:
+            tracker.keep([path for path in (path, folder / "curve.png") if path.exists()])
     return path
 
 
-def run_command(args: argparse.Namespace) -> dict[str, Any]:
-    """`edge-speech train`: arguments `config`, `output`, `set`, `quiet` → {"model", "metrics"}."""
-    path = train(read_recipe(Path(args.config), args.set or []), Path(args.output), args.quiet)
+def run_command(args: argparse.Namespace) -> dict[str, Any] | None:
+    """`edge-speech train`: arguments `config`, `output`, `set`, `quiet` → {"model", "metrics"}; None in the
+    processes of a group that do not speak for it."""
+    group = group_of_environment()
+    with distributed.connected(group):
+        path = train(read_recipe(Path(args.config), args.set or []), Path(args.output), args.quiet, group)
+    if not group.speaks:
+        return None
     metrics = read_plain(path, checkpoint.FORMAT, checkpoint.VERSION)["metrics"]
     return {"model": str(path), "metrics": {k: v for k, v in metrics.items() if k != "recipe"}}
 
@@ -277,15 +318,6 @@ def _comparable(recipe: Recipe) -> dict[str, Any]:
         plain["data"].pop(name)
     plain["run"] = {"seed": recipe.run.seed}
     return plain
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"unknown device {name!r}; use auto, cpu or cuda") from error
 
 
 def _tokens(recipe: Recipe) -> Tokens:
