@@ -123,7 +123,7 @@ def test_a_student_comes_to_say_what_its_teacher_says(plain: Recipe, teacher: Pa
     objective = trainer.objective
     assert isinstance(objective, Distillation)
     objective.teacher.model.output.weight.data.mul_(6.0)  # type: ignore[union-attr,operator]
-    losses = [trainer._update(trainer.training_set[step])[0] for step in range(60)]
+    losses = [trainer._update(trainer.training_set.parts(step))[0] for step in range(60)]
     assert np.mean(losses[-5:]) < 0.35 * np.mean(losses[:5])
 
 
@@ -145,14 +145,14 @@ def test_symbols_are_found_in_capitals_and_missing_ones_are_named() -> None:
 
 
 def test_parts_of_a_batch_keep_their_waveforms(plain: Recipe, teacher: Path, tmp_path: Path) -> None:
-    batch = trainer_of(plain, teacher, tmp_path / "run").training_set[0]
-    assert batch.waveforms.shape == (4, int(batch.waveform_lengths.max()))
-    parts = batch.split(3)
+    recipe = replace(plain, optimizer=replace(plain.optimizer, accumulate=3))
+    trained = trainer_of(recipe, teacher, tmp_path / "run").training_set
+    batch, parts = trained[0], trained.parts(0)
+    assert batch.waveforms.shape == (12, int(batch.waveform_lengths.max()))
     assert torch.equal(torch.cat([part.waveform_lengths for part in parts]), batch.waveform_lengths)
-    for row, part in zip((0, 2), parts[:2], strict=True):
+    for first, part in zip((0, 4, 8), parts, strict=True):
         n = int(part.waveform_lengths[0])
-        assert torch.equal(part.waveforms[0, :n], batch.waveforms[row, :n])
-        assert part.waveforms.shape[1] == part.waveform_lengths.max()
+        assert torch.equal(part.waveforms[0, :n], batch.waveforms[first, :n])
 
 
 @pytest.mark.parametrize("settings", [{}, {"frame_weight": 0.2, "sequence_weight": 0.8}])
@@ -165,7 +165,7 @@ def test_a_run_resumes_to_the_same_weights(
     whole = train(recipe, tmp_path / "whole", quiet=True)
     (tmp_path / "cut").mkdir()
     trainer = Trainer(recipe, tmp_path / "cut")
-    trainer._update(trainer.training_set[0])
+    trainer._update(trainer.training_set.parts(0))
     trainer.save()
     cut = train(recipe, tmp_path / "cut", quiet=True)
     first, second = (torch.load(p, weights_only=True)["state_dict"] for p in (whole, cut))

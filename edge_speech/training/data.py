@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -28,6 +29,7 @@ from edge_speech.training.audio_cache import AudioCache
 from edge_speech.training.bucketing import batch_of_seconds
 from edge_speech.training.compose import compose
 from edge_speech.training.frontends import TrainingFrontend, WaveformConfig, features_of
+from edge_speech.training.phone_labels import UNKNOWN_LABEL, PhoneLabels
 from edge_speech.training.recipe import Recipe, Source
 from edge_speech.training.tokens import Tokens
 
@@ -40,6 +42,7 @@ class Batch:
     """features (B, T, F) padded with silence; targets one after the other; the lengths (B,) of both.
 
     `waveforms` (B, samples), for a teacher to hear, are what the features were computed from; else (0, 0).
+    `labels` (B, T), where there are alignments, is the number of the phone in each frame; else (0, 0).
     `weight` is what its mean loss counts for in the mean loss of the step.
     """
 
@@ -49,6 +52,7 @@ class Batch:
     target_lengths: Tensor
     waveforms: Tensor
     waveform_lengths: Tensor
+    labels: Tensor
     weight: float = 1.0
 
     def to(self, device: torch.device) -> Batch:
@@ -59,11 +63,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Example:
-    """features (T, F), token numbers, and the waveform (samples,) that a teacher is to hear, or None."""
+    """features (T, F), token numbers, and where asked for the waveform (samples,) and phone labels (T,)."""
 
     features: FloatArray
     numbers: list[int]
     waveform: FloatArray | None = None
+    labels: npt.NDArray[np.int64] | None = None
 
 
 class Recordings:
@@ -157,6 +162,7 @@ class TrainingSet:
         self.probabilities = weights / weights.sum()
         rate = frontend.sample_rate
         noises, rirs = (_read_sounds(root, name, rate) for name in (recipe.data.noise, recipe.data.rirs))
+        self.phones = PhoneLabels.of(recipe) if recipe.auxiliary else None
         self.distort = augment.Chain(recipe.augment, rate, noises, rirs)
 
     def __len__(self) -> int:
@@ -206,12 +212,22 @@ class TrainingSet:
         numbers = self.tokens.encode(source.text(indices))
         assert numbers is not None
         heard = None if self.recipe.distillation is None else waveform
+        labels = self._labels(draw, len(features))
         if not len(features) or isinstance(self.frontend, WaveformConfig):
-            return Example(features, numbers, heard)
+            return Example(features, numbers, heard, labels)
         if _is_natural_log_mel(self.frontend):
             bins = self.frontend.num_mel_bins  # and not the extra features after them
             features[:, :bins] = augment.tilt(rng, features[:, :bins], how)
-        return Example(augment.mask(rng, features, how), numbers, heard)
+        return Example(augment.mask(rng, features, how), numbers, heard, labels)
+
+    def _labels(self, draw: Draw, count: int) -> npt.NDArray[np.int64] | None:
+        """The phone of each of `count` frames; unknown where recordings are joined."""
+        if self.phones is None:
+            return None
+        joined = draw.source.compose is not None
+        name = "" if joined else draw.source.utterances[draw.indices[0]].audio_path.stem
+        shift_s = self.frontend.frame_shift_ms / 1000
+        return self.phones.frames(self.sources.index(draw.source), name, count, shift_s, draw.speed)
 
     def statistics(self, batches: int = 20) -> tuple[list[float], list[float]]:
         """Mean and standard deviation (F,) of the first batches, less padding and, for fbank, silence."""
@@ -266,6 +282,7 @@ def collate(examples: list[Example]) -> Batch:
     """Pad features with digital silence and join the targets, which is what CTC loss reads."""
     features = [torch.from_numpy(e.features) for e in examples]
     waveforms = [torch.from_numpy(e.waveform) for e in examples if e.waveform is not None]
+    labels = [torch.from_numpy(e.labels) for e in examples if e.labels is not None]
     return Batch(
         pad_sequence(features, batch_first=True, padding_value=SILENCE),
         torch.tensor([len(f) for f in features]),
@@ -273,6 +290,9 @@ def collate(examples: list[Example]) -> Batch:
         torch.tensor([len(e.numbers) for e in examples]),
         pad_sequence(waveforms, batch_first=True) if waveforms else torch.zeros(0, 0),
         torch.tensor([len(w) for w in waveforms], dtype=torch.int64),
+        pad_sequence(labels, batch_first=True, padding_value=UNKNOWN_LABEL)
+        if labels
+        else torch.zeros(0, 0, dtype=torch.int64),
     )
 
 

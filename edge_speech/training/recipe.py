@@ -40,7 +40,8 @@ class Source:
     """One manifest to draw from, `weight` times as often as a source of weight 1.
 
     A manifest that has but one split is parted by the places of its utterances: `fold = "0/10"` keeps every
-    tenth from the first, `except_fold = "0/10"` the others.
+    tenth from the first, `except_fold = "0/10"` the others. `alignment` is a CTM file, relative to
+    `data.root`, of the phones of its recordings and when they are said, for `Auxiliary`.
     """
 
     manifest: str
@@ -49,6 +50,7 @@ class Source:
     compose: Compose | None = None
     fold: str = ""
     except_fold: str = ""
+    alignment: str = ""
 
     def __post_init__(self) -> None:
         if self.fold and self.except_fold:
@@ -133,12 +135,11 @@ class Augment:
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """A second loss, of phones, on layer number `layer` of the encoder, with `weight` of the whole.
+    """A second loss, of the phones in the sources' `alignment`, on layer number `layer` of the encoder.
 
-    `lexicon` is a pronouncing lexicon relative to `data.root`: CMUdict's file or Kaldi's lexicon.txt.
+    It has `weight` of the whole.
     """
 
-    lexicon: str
     layer: int
     weight: float = 0.3
 

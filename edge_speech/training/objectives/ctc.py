@@ -1,13 +1,11 @@
-"""Connectionist temporal classification, with an optional second one of phones halfway up the encoder.
+"""Connectionist temporal classification, with an optional second target for a lower layer: phones.
 
-Graves et al. 2006, https://www.cs.toronto.edu/~graves/icml_2006.pdf. The second: Krishna, Toshniwal and
-Livescu 2018, https://arxiv.org/abs/1807.06234; from little speech, what letters stand for is learnt sooner
-when a lower layer is told the phones.
+Graves et al. 2006, https://www.cs.toronto.edu/~graves/icml_2006.pdf. Told which phone is said when, a model
+need not find out from little speech both what letters stand for and where they are. Phones for the lower
+layers: Toshniwal et al. 2017, https://arxiv.org/abs/1704.01631.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import jiwer
 import torch
@@ -18,7 +16,7 @@ from edge_speech.errors import InputError
 from edge_speech.training.data import Batch
 from edge_speech.training.models import Model
 from edge_speech.training.objectives import Objective, output_lengths
-from edge_speech.training.pronunciation import Pronunciations, read_pronunciations
+from edge_speech.training.phone_labels import UNKNOWN_LABEL, PhoneLabels
 from edge_speech.training.recipe import Recipe
 from edge_speech.training.tokens import Tokens
 
@@ -28,8 +26,8 @@ def build(recipe: Recipe, tokens: Tokens, model: Model) -> Objective:
     auxiliary = recipe.auxiliary
     if auxiliary is None:
         return Ctc(tokens)
-    lexicon = read_pronunciations(Path(recipe.data.root) / auxiliary.lexicon)
-    return CtcWithPhones(tokens, model, lexicon, auxiliary.layer, auxiliary.weight)
+    phones = len(PhoneLabels.of(recipe).phones)
+    return CtcWithPhones(tokens, model, phones, auxiliary.layer, auxiliary.weight)
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
@@ -70,22 +68,20 @@ class Ctc(Objective):
 
 
 class CtcWithPhones(Ctc):
-    """(1 - weight) of the units' loss, `weight` of the phones'; these are read from layer number `layer`.
+    """(1 - weight) of the units' loss and `weight` of the phones', which is cross-entropy in each row.
 
-    Of a word with several pronunciations the first is taken; an utterance with a word outside the lexicon
-    counts nothing to the phones' loss.
+    Phones are read from what layer number `layer` gives. A row has the phone of its first frame, so the
+    layer has heard some of what follows.
     """
 
-    def __init__(
-        self, tokens: Tokens, model: Model, lexicon: Pronunciations, layer: int, weight: float
-    ) -> None:
+    def __init__(self, tokens: Tokens, model: Model, phones: int, layer: int, weight: float) -> None:
         super().__init__(tokens)
-        self.lexicon, self.weight = lexicon, weight
+        self.weight = weight
         self._tapped: list[Tensor] = []
         tapped_layer(model, layer).register_forward_hook(self._tap)
         width = self._width(model)
         self.norm = nn.LayerNorm(width)
-        self.output = nn.Linear(width, 1 + len(lexicon.phones))
+        self.output = nn.Linear(width, 1 + phones)
 
     def _tap(self, _layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
         self._tapped = [output if isinstance(output, Tensor) else output[0]]
@@ -99,26 +95,19 @@ class CtcWithPhones(Ctc):
 
     def forward(self, model: Model, batch: Batch) -> Tensor:
         """See Objective."""
-        log_probs = model.parallel(batch.features)
-        lengths = output_lengths(model, batch)
-        units = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
-        return (1 - self.weight) * units + self.weight * self._phone_loss(batch, lengths)
+        units = super().forward(model, batch)
+        labels = batch.labels[:, :: model.subsampling_factor].to(units.device)
+        return (1 - self.weight) * units + self.weight * self._phone_loss(labels)
 
-    def _phone_loss(self, batch: Batch, lengths: Tensor) -> Tensor:
-        hidden = self._tapped.pop()
-        utterances = torch.split(batch.targets, batch.target_lengths.tolist())
-        spoken = [self._phones(numbers) for numbers in utterances]
-        rows = [row for row, phones in enumerate(spoken) if phones]
-        if not rows:
-            return hidden.new_zeros(())
-        log_probs = functional.log_softmax(self.output(self.norm(hidden[rows])), dim=-1)
-        phones = [torch.tensor(spoken[row], device=hidden.device) for row in rows]
-        phone_lengths = torch.tensor([len(p) for p in phones])
-        share = len(rows) / len(spoken)
-        return share * ctc_loss(log_probs, lengths[rows], torch.cat(phones), phone_lengths)
-
-    def _phones(self, numbers: Tensor) -> list[int] | None:
-        return self.lexicon.of_text(self.tokens.decode(numbers.tolist()))
+    def _phone_loss(self, labels: Tensor) -> Tensor:
+        """Mean over the rows of which the phone is known; labels (B, T)."""
+        hidden = self._tapped.pop()[:, : labels.shape[1]]
+        logits = self.output(self.norm(hidden)).float().flatten(0, 1)
+        known = (labels != UNKNOWN_LABEL).sum().clamp(min=1)
+        summed = functional.cross_entropy(
+            logits, labels.flatten(), ignore_index=UNKNOWN_LABEL, reduction="sum"
+        )
+        return summed / known
 
 
 def tapped_layer(model: Model, number: int) -> nn.Module:
