@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_speech import corpora
-from edge_speech.commands import data_segment
+from edge_speech.commands import data_pinyin, data_segment
 from edge_speech.commands.table import print_table
 from edge_speech.commands.verbs import add_verb
 from edge_speech.errors import CheckFailed
@@ -21,7 +21,8 @@ EXAMPLES = (
     "edge-speech data validate train.jsonl dev.jsonl test.jsonl --html data.html\n"
     "edge-speech data validate kaldi/data/train --json\n"
     "edge-speech data prepare librispeech /corpora/LibriSpeech -o data/librispeech\n"
-    "edge-speech data segment lecture.wav -o lecture.jsonl --max-s 15"
+    "edge-speech data segment lecture.wav -o lecture.jsonl --max-s 15\n"
+    "edge-speech data pinyin aishell/train.jsonl -o pinyin/train.jsonl"
 )
 _VALIDATE = """\
 Read every recording and text of the manifests (any form that training takes) and tell what is broken:
@@ -33,11 +34,13 @@ Read a corpus as it is unpacked and write a manifest for each official split: te
 punctuation, durations from the files' headers. What is incomplete is named and nothing is written. Splits
 that were not downloaded are left out and listed."""
 _SHOWN = 3
+# Verbs with a file of their own.
+_IN_FILES = {"segment": data_segment, "pinyin": data_pinyin}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs, each with its own --help."""
-    verbs = parser.add_subparsers(dest="verb", metavar="validate|prepare|segment", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="validate|prepare|segment|pinyin", required=True)
     summary = "find what is broken or odd in data sets"
     validate_ = add_verb(verbs, "validate", _run_validate, summary, description=_VALIDATE, examples=EXAMPLES)
     validate_.add_argument(
@@ -51,15 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepare_.add_argument("folder", metavar="DIR", help="where it was unpacked")
     prepare_.add_argument("-o", "--output", metavar="OUT", required=True, help="folder of the manifests")
     prepare_.add_argument("--force", action="store_true", help="replace existing manifests")
-    segment_ = add_verb(
-        verbs,
-        "segment",
-        data_segment.run,
-        data_segment.SUMMARY,
-        description=data_segment.DESCRIPTION,
-        examples=EXAMPLES,
-    )
-    data_segment.add_arguments(segment_)
+    for name, verb in _IN_FILES.items():
+        made = add_verb(verbs, name, verb.run, verb.SUMMARY, description=verb.DESCRIPTION, examples=EXAMPLES)
+        verb.add_arguments(made)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -70,8 +67,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(document: dict[str, Any], args: argparse.Namespace) -> None:
     """The manifests written; or the sets, then the findings with their first cases."""
-    if args.verb == "segment":
-        data_segment.show(document)
+    if args.verb in _IN_FILES:
+        _IN_FILES[args.verb].show(document)
         return
     if args.verb == "prepare":
         for split in document["splits"]:
