@@ -31,6 +31,7 @@ from edge_speech.training import checkpoint, distributed, models, objectives, pl
 from edge_speech.training.checkpoint import LoadedModel, read_plain, save_atomically, save_model
 from edge_speech.training.data import Batch, Parts, TrainingSet, evaluation_set, texts
 from edge_speech.training.early_stopping import EarlyStopping
+from edge_speech.training.fine_tune import take_weights
 from edge_speech.training.frontends import frontend_for, frontend_to_dict
 from edge_speech.training.interrupts import held_interrupts
 from edge_speech.training.optimization import Schedule, adamw, autocast, grad_scaler, precision_of
@@ -96,9 +97,17 @@ class Trainer:
 
     def _start(self) -> None:
         if self.group.speaks:  # the others are given its model
-            self.model.normalise(*self.training_set.statistics())
+            self._first_weights()
         if self.group.size > 1:
             distributed.new_random_state(self.group, self.recipe.run.seed, 0)
+
+    def _first_weights(self) -> None:
+        recipe, weights = self.recipe, self.recipe.model.get("weights")
+        if weights is None:
+            self.model.normalise(*self.training_set.statistics())
+        elif recipe.architecture not in models.OFFLINE:
+            path = Path(recipe.data.root) / weights
+            take_weights(self.model, path, recipe.architecture, self.frontend, self.tokens)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])

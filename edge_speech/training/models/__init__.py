@@ -90,13 +90,15 @@ def build(architecture: str, config: dict[str, Any]) -> Model:
 
 
 def start(architecture: str, config: dict[str, Any], root: Path) -> Model:
-    """The model that a training run starts from: as `build`, or of an offline architecture the weights in
-    the file `config["weights"]`, a path relative to `root`. Raises InputError."""
-    if architecture not in OFFLINE:
-        return build(architecture, config)
+    """The model of a training run: as `build`, or of an offline architecture with the weights in the file
+    `config["weights"]`, a path relative to `root`. Raises InputError."""
     settings = dict(config)
     weights = settings.pop("weights", None)
-    if not isinstance(weights, str):
+    if weights is not None and not isinstance(weights, str):
+        raise InputError(f"recipe: model.weights must be the name of a file, got {weights!r}")
+    if architecture not in OFFLINE:  # what weights it takes depends on the recipe's tokens: see fine_tune.py
+        return build(architecture, settings)
+    if weights is None:
         raise InputError(
             f"{architecture} is fine-tuned, not trained from nothing; set model.weights to a file of weights"
         )
