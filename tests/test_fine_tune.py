@@ -100,4 +100,4 @@ def test_what_does_not_fit_is_named(recipe: Recipe, trained: Path, tmp_path: Pat
     with pytest.raises(InputError, match="no such file"):
         started(recipe, tmp_path / "none.pt", tmp_path / "none")
     with pytest.raises(InputError, match="must be the name of a file, got 3"):
-        started(recipe, trained, tmp_path / "number", weights=3)
+        Trainer(replace(recipe, model={**recipe.model, "weights": 3}), tmp_path)
