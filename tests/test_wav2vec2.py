@@ -199,8 +199,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
         model={"weights": "tiny.pth", "num_heads": 2, "dropout": 0.0},
         frontend={"type": "waveform"},
         augment=Augment(speeds=(1.0,), gain_db=0.0, noise_probability=0.0),
-        optimizer=Optimizer(steps=220, batch_size=10, warmup_steps=10, learning_rate=3e-3, ema_decay=0.9),
-        run=Run(workers=0, evaluate_every=220),
+        optimizer=Optimizer(steps=320, batch_size=10, warmup_steps=10, learning_rate=3e-3, ema_decay=0.9),
+        run=Run(workers=0, evaluate_every=320),
     )
 
 
