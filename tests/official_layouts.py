@@ -73,4 +73,14 @@ def speechocean762(folder: Path) -> None:
             text(root / split / name, content + "\n")
 
 
-LAYOUTS = {f.__name__: f for f in (librispeech, aishell1, speechcommands, fsdd, speechocean762)}
+def ljspeech(folder: Path) -> None:
+    root = folder / "LJSpeech-1.1"
+    audio(root / "wavs" / "LJ001-0001.wav", 22050, 0.1)
+    content = (root / "wavs" / "LJ001-0001.wav").read_bytes()
+    names = [f"LJ{chapter:03d}-{n:04d}" for chapter in (1, 2) for n in range(1, 252)]
+    for name in names:
+        (root / "wavs" / f"{name}.wav").write_bytes(content)
+    text(root / "metadata.csv", "".join(f'{name}|"In 1455|"In fourteen fifty-five,\n' for name in names))
+
+
+LAYOUTS = {f.__name__: f for f in (librispeech, aishell1, speechcommands, fsdd, speechocean762, ljspeech)}

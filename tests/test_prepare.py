@@ -40,6 +40,11 @@ EXPECTED = {
         "train": (1, "we call it bear", {"speaker": "0001", "age": 6, "gender": "m"}),
         "test": (1, "we call it bear", {"speaker": "0003", "age": 6, "gender": "m"}),
     },
+    "ljspeech": {
+        "train": (2, "in fourteen fifty five", {"speaker": "lj"}),
+        "dev": (250, "in fourteen fifty five", {"speaker": "lj"}),
+        "test": (250, "in fourteen fifty five", {"speaker": "lj"}),
+    },
 }
 
 
@@ -101,6 +106,29 @@ def test_incomplete_layouts(tmp_path: Path, name: str, gone: str, match: str) ->
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     with pytest.raises(InputError, match=match):
         prepare(name, tmp_path, tmp_path / "out", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("LJ001-0001|One|one\nLJ001-0002|Two\n", r"metadata\.csv:2: 2 fields, not 3"),
+        ("LJ001-0001|One|one\n", "1 of 13100 lines; unpack it again"),
+    ],
+)
+def test_damaged_ljspeech_texts(tmp_path: Path, content: str, match: str) -> None:
+    (tmp_path / "metadata.csv").write_text(content)
+    with pytest.raises(InputError, match=match):
+        prepare("ljspeech", tmp_path, tmp_path / "out", quiet=True)
+
+
+def test_ljspeech_splits_are_in_order(tmp_path: Path) -> None:
+    LAYOUTS["ljspeech"](tmp_path)
+    splits = corpora.read_corpus("ljspeech", tmp_path).splits
+    assert [splits[name][0].audio_path.stem for name in ("train", "dev", "test")] == [
+        "LJ001-0001",
+        "LJ001-0003",
+        "LJ002-0002",
+    ]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ import soundfile
 from edge_speech.cli import main
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
-from edge_speech.manifest import read_manifest
+from edge_speech.kaldi_output import write_kaldi_directory
+from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.segmentation import SegmentConfig, segment
 
 RATE = 8000
@@ -79,3 +80,43 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(command) == 2
     assert main([*command, "--force"]) == 0
     assert "utterances" in capsys.readouterr().out
+
+
+def test_kaldi_directory_of_the_same_parts(tmp_path: Path) -> None:
+    names = tmp_path / "one" / "long talk.wav", tmp_path / "two" / "long talk.wav"
+    for name in names:
+        name.parent.mkdir()
+        soundfile.write(name, recording(SPOKEN), RATE)
+    command = ["data", "segment", *map(str, names), "-o", str(tmp_path / "m.jsonl")]
+    assert main([*command, "--kaldi", str(tmp_path / "kaldi")]) == 0
+    nemo = read_manifest(tmp_path / "m.jsonl", need_text=False)
+    kaldi = read_manifest(tmp_path / "kaldi", need_text=False)
+    assert len(kaldi) == len(nemo) == 4
+    for mine, other in zip(kaldi, nemo, strict=True):
+        assert mine.audio_path == other.audio_path
+        assert mine.offset_s == other.offset_s
+        assert len(mine.read()[0]) == len(other.read()[0])
+    assert [u.extra["speaker"] for u in kaldi] == ["long_talk", "long_talk", "long_talk-2", "long_talk-2"]
+    for name in ("wav.scp", "segments", "utt2spk", "spk2utt"):
+        lines = (tmp_path / "kaldi" / name).read_text().splitlines()
+        assert lines == sorted(lines)
+    assert not (tmp_path / "kaldi" / "text").exists()
+    assert main([*command, "--force", "--kaldi", str(tmp_path / "kaldi")]) == 2  # it may hold other things
+
+
+def test_texts_and_speakers_survive_the_kaldi_directory(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", recording(SPOKEN), RATE)
+    spoken = [
+        Utterance(tmp_path / "a.wav", "one two", 0.5, {"speaker": "bob"}, 0.25),
+        Utterance(tmp_path / "a.wav", "three", 0.5, {"speaker": "ann"}, 1.0),
+    ]
+    write_kaldi_directory(tmp_path / "kaldi", spoken)
+    read = {u.text: u for u in read_manifest(tmp_path / "kaldi")}
+    for utterance in spoken:
+        back = read[utterance.text]
+        assert back.extra["speaker"] == utterance.extra["speaker"]
+        assert (back.offset_s, back.duration_s) == (utterance.offset_s, utterance.duration_s)
+        assert back.extra["utterance"].startswith(utterance.extra["speaker"])
+    with pytest.raises(InputError, match="takes for a command"):
+        write_kaldi_directory(tmp_path / "k", [Utterance(tmp_path / "a|b.wav", "", 0.5, {}, 0.25)])
+    assert not (tmp_path / "k").exists()

@@ -26,7 +26,7 @@ from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training import augment
 from edge_speech.training.bucketing import batch_of_seconds
 from edge_speech.training.compose import compose
-from edge_speech.training.recipe import Augment, Recipe, Source
+from edge_speech.training.recipe import Recipe, Source
 from edge_speech.training.tokens import Tokens
 
 # Recordings of a source are kept in memory up to this many samples.
@@ -140,7 +140,9 @@ class TrainingSet(Dataset[Batch]):
         self.sources = [Recordings(s, root, frontend.sample_rate, tokens) for s in recipe.data.train]
         weights = np.array([source.weight for source in recipe.data.train])
         self.probabilities = weights / weights.sum()
-        self.noises = _read_noises(root, recipe.data.noise, frontend.sample_rate)
+        rate = frontend.sample_rate
+        noises, rirs = (_read_sounds(root, name, rate) for name in (recipe.data.noise, recipe.data.rirs))
+        self.distort = augment.Chain(recipe.augment, rate, noises, rirs)
 
     def __len__(self) -> int:
         return self.recipe.optimizer.steps
@@ -167,7 +169,7 @@ class TrainingSet(Dataset[Batch]):
         """Features (T, F) and token numbers of a drawn utterance, augmented."""
         source, indices, speed, how = draw.source, draw.indices, draw.speed, self.recipe.augment
         clips = [augment.change_speed(source.waveform(i), source.sample_rate, speed) for i in indices]
-        waveform = self._distort(rng, source.join(rng, clips), how)
+        waveform = self.distort(rng, source.join(rng, clips))
         features = features_of(waveform, self.frontend)
         numbers = self.tokens.encode(source.text(indices))
         assert numbers is not None
@@ -177,9 +179,6 @@ class TrainingSet(Dataset[Batch]):
             bins = self.frontend.num_mel_bins  # and not the extra features after them
             features[:, :bins] = augment.tilt(rng, features[:, :bins], how)
         return augment.mask(rng, features, how), numbers
-
-    def _distort(self, rng: np.random.Generator, waveform: FloatArray, how: Augment) -> FloatArray:
-        return augment.add_noise(rng, augment.change_gain(rng, waveform, how), self.noises, how)
 
     def statistics(self, batches: int = 20) -> tuple[list[float], list[float]]:
         """Mean and standard deviation (F,) of the first batches, less padding and, for fbank, silence."""
@@ -232,11 +231,18 @@ def read_waveform(utterance: Utterance, sample_rate: int) -> FloatArray:
 def texts(recipe: Recipe) -> list[str]:
     """All training texts of a recipe."""
     root = Path(recipe.data.root)
-    return [u.text for source in recipe.data.train for u in _read(root, source.manifest)]
+    return [u.text for source in recipe.data.train for u in _of_source(source, root)]
+
+
+def _of_source(source: Source, root: Path) -> list[Utterance]:
+    kept = [u for place, u in enumerate(_read(root, source.manifest)) if source.keeps(place)]
+    if not kept:
+        raise InputError(f"{source.manifest}: too short for the fold {source.fold or source.except_fold!r}")
+    return kept
 
 
 def _usable(source: Source, root: Path, tokens: Tokens) -> list[Utterance]:
-    utterances = _read(root, source.manifest)
+    utterances = _of_source(source, root)
     usable = [u for u in utterances if tokens.encode(u.text) is not None]
     if not source.in_vocabulary_only and len(usable) < len(utterances):
         odd = next(u for u in utterances if u not in usable)
@@ -249,7 +255,7 @@ def _usable(source: Source, root: Path, tokens: Tokens) -> list[Utterance]:
     return usable
 
 
-def _read_noises(root: Path, manifest: str, sample_rate: int) -> list[FloatArray]:
+def _read_sounds(root: Path, manifest: str, sample_rate: int) -> list[FloatArray]:
     if not manifest:
         return []
     return [read_waveform(u, sample_rate) for u in _read(root, manifest, need_text=False)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -35,12 +37,33 @@ class Compose:
 
 @dataclass(frozen=True)
 class Source:
-    """One manifest to draw from, `weight` times as often as a source of weight 1."""
+    """One manifest to draw from, `weight` times as often as a source of weight 1.
+
+    A manifest that has but one split is parted by the places of its utterances: `fold = "0/10"` keeps every
+    tenth from the first, `except_fold = "0/10"` the others.
+    """
 
     manifest: str
     weight: float = 1.0
     in_vocabulary_only: bool = False
     compose: Compose | None = None
+    fold: str = ""
+    except_fold: str = ""
+
+    def __post_init__(self) -> None:
+        if self.fold and self.except_fold:
+            raise InputError(
+                f"recipe: {self.manifest} has fold = {self.fold!r} and except_fold = {self.except_fold!r}; "
+                "a source takes one of them"
+            )
+        self.keeps(0)
+
+    def keeps(self, place: int) -> bool:
+        """Whether the utterance at this place of the manifest, from 0, belongs to the source."""
+        if not (self.fold or self.except_fold):
+            return True
+        number, count = _fold(self.fold or self.except_fold, self.manifest)
+        return (place % count == number) is bool(self.fold)
 
 
 @dataclass(frozen=True)
@@ -48,13 +71,15 @@ class Data:
     """Where recordings come from. Manifests are relative to `root`, `root` to the working folder.
 
     `units` are what the model writes, see `training.tokens`; they are those of `vocabulary`, or where that is
-    empty those of the training texts. "bpe" learns `vocabulary_size` of them, blank included.
+    empty those of the training texts. "bpe" learns `vocabulary_size` of them, blank included. `noise` and
+    `rirs` are manifests of background noise and of room impulse responses, for `Augment`.
     """
 
     train: tuple[Source, ...]
     root: str = "data"
     dev: tuple[Source, ...] = ()
     noise: str = ""
+    rirs: str = ""
     units: str = "words"
     vocabulary: tuple[str, ...] = ()
     vocabulary_size: int = 500
@@ -62,23 +87,45 @@ class Data:
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to a recording before it is learnt from; 0 switches a thing off.
+    """What is done to a recording before it is learnt from; 0 switches a thing off. See docs/augmentation.md.
 
-    `speeds` are factors of tempo and pitch; `gain_db` is the spread around the recorded level; noise is
-    added with probability `noise_probability` at a signal-to-noise ratio drawn from `noise_snr_db`; `tilt_db`
-    is the size of a random smooth channel response. Masks are SpecAugment's
+    `speeds` are factors of tempo and pitch. With `reverb_probability` a recording is put into a room of
+    `data.rirs`, or, where there are none, into a made-up one whose sound falls by 60 dB in `rt60_s` seconds
+    and whose direct sound is `reverb_direct_db` above the rest. Noise is added with `noise_probability` at
+    a signal-to-noise ratio drawn from `noise_snr_db`. With `codec_probability` one of `codecs` encodes and
+    decodes, with `telephone_probability` a telephone line does. `gain_db` is the spread around the recorded
+    level; `tilt_db` is the size of a random smooth channel response. Masks are SpecAugment's
     (https://arxiv.org/abs/1904.08779), in frames and mel bins.
     """
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
-    gain_db: float = 10.0
+    reverb_probability: float = 0.0
+    rt60_s: tuple[float, float] = (0.2, 0.8)
+    reverb_direct_db: tuple[float, float] = (0.0, 15.0)
     noise_probability: float = 0.5
     noise_snr_db: tuple[float, float] = (5.0, 40.0)
+    codec_probability: float = 0.0
+    codecs: tuple[Literal["mu-law", "a-law", "vorbis", "opus"], ...] = ("mu-law", "a-law", "vorbis")
+    telephone_probability: float = 0.0
+    gain_db: float = 10.0
     tilt_db: float = 6.0
     time_masks: int = 2
     time_mask_frames: int = 5
     frequency_masks: int = 2
     frequency_mask_bins: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("reverb", "noise", "codec", "telephone"):
+            self._check(f"{name}_probability", lambda value: 0 <= value <= 1, "from 0 to 1")
+        for name in ("rt60_s", "reverb_direct_db", "noise_snr_db"):
+            self._check(name, lambda v: len(v) == 2 and v[0] <= v[1], "two numbers, the lower first")
+        self._check("rt60_s", lambda value: 0.01 <= value[0] and value[1] <= 10, "from 0.01 to 10 seconds")
+        self._check("codecs", bool, "one codec or more")
+
+    def _check(self, name: str, holds: Callable[[Any], bool], allowed: str) -> None:
+        value = getattr(self, name)
+        if not holds(value):
+            raise InputError(f"recipe: augment.{name} is {value}; allowed: {allowed}")
 
 
 @dataclass(frozen=True)
@@ -170,6 +217,18 @@ class Recipe:
     auxiliary: Auxiliary | None = None
     optimizer: Optimizer = Optimizer()
     run: Run = Run()
+
+
+def _fold(text: str, manifest: str) -> tuple[int, int]:
+    """Number and count of folds in "0/10"."""
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    number, count = map(int, found.groups()) if found else (0, 0)
+    if not number < count or count < 2:
+        raise InputError(
+            f"recipe: {manifest} has the fold {text!r}; allowed: K/N with N from 2 and K from 0 to N - 1, "
+            'for example "0/10"'
+        )
+    return number, count
 
 
 def read_recipe(path: Path, settings: list[str]) -> Recipe:
