@@ -64,7 +64,7 @@ class Recordings:
     """The utterances of one source, read, brought to one sample rate and kept while there is room."""
 
     def __init__(self, source: Source, root: Path, sample_rate: int, tokens: Tokens) -> None:
-        self.compose = source.compose
+        self.compose, self.cut_s = source.compose, source.cut_s
         self.sample_rate = sample_rate
         self.utterances = _usable(source, root, tokens)
         self._cache: dict[int, FloatArray] = {}
@@ -83,6 +83,14 @@ class Recordings:
             self._room -= len(samples)
             self._cache[index] = samples
         return samples
+
+    def part(self, rng: np.random.Generator, index: int) -> FloatArray:
+        """The waveform of one recording, or of the part of it that the source takes."""
+        samples, wanted = self.waveform(index), round(self.cut_s * self.sample_rate)
+        if not wanted or len(samples) <= wanted:
+            return samples
+        start = int(rng.integers(len(samples) - wanted + 1))
+        return samples[start : start + wanted]
 
     def draw(self, rng: np.random.Generator, share: float) -> list[int]:
         """Indices of what makes one utterance: one recording, or several of one speaker to join.
@@ -104,7 +112,7 @@ class Recordings:
         """Length of the recordings that `draw` chose, by their manifest, with the mean of what joins them."""
         known = [self.utterances[i].duration_s for i in indices]
         spoken = sum(
-            len(self.waveform(i)) / self.sample_rate if s is None else s
+            min(len(self.waveform(i)) / self.sample_rate if s is None else s, self.cut_s or np.inf)
             for i, s in zip(indices, known, strict=True)
         )
         if self.compose is None:
@@ -114,7 +122,7 @@ class Recordings:
 
     def text(self, indices: list[int]) -> str:
         """What is said in the joined recordings."""
-        return " ".join(self.utterances[i].text for i in indices)
+        return " ".join(self.utterances[i].text for i in indices).strip()
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ class TrainingSet(Dataset[Batch]):
     def render(self, rng: np.random.Generator, draw: Draw) -> tuple[FloatArray, list[int]]:
         """Features (T, F) and token numbers of a drawn utterance, augmented."""
         source, indices, speed, how = draw.source, draw.indices, draw.speed, self.recipe.augment
-        clips = [augment.change_speed(source.waveform(i), source.sample_rate, speed) for i in indices]
+        clips = [augment.change_speed(source.part(rng, i), source.sample_rate, speed) for i in indices]
         waveform = self.distort(rng, source.join(rng, clips))
         features = features_of(waveform, self.frontend)
         numbers = self.tokens.encode(source.text(indices))
@@ -235,10 +243,11 @@ def texts(recipe: Recipe) -> list[str]:
 
 
 def _of_source(source: Source, root: Path) -> list[Utterance]:
-    kept = [u for place, u in enumerate(_read(root, source.manifest)) if source.keeps(place)]
+    utterances = _read(root, source.manifest, need_text=not source.keyword_free)
+    kept = [u for place, u in enumerate(utterances) if source.keeps(place)]
     if not kept:
         raise InputError(f"{source.manifest}: too short for the fold {source.fold or source.except_fold!r}")
-    return kept
+    return [replace(u, text="") for u in kept] if source.keyword_free else kept
 
 
 def _usable(source: Source, root: Path, tokens: Tokens) -> list[Utterance]:

@@ -40,7 +40,9 @@ class Source:
     """One manifest to draw from, `weight` times as often as a source of weight 1.
 
     A manifest that has but one split is parted by the places of its utterances: `fold = "0/10"` keeps every
-    tenth from the first, `except_fold = "0/10"` the others.
+    tenth from the first, `except_fold = "0/10"` the others. A source that is `keyword_free` teaches that
+    there is nothing to hear, whatever its texts are, which it need not have; with `cut_s` a random part of so
+    many seconds of each recording.
     """
 
     manifest: str
@@ -49,8 +51,15 @@ class Source:
     compose: Compose | None = None
     fold: str = ""
     except_fold: str = ""
+    keyword_free: bool = False
+    cut_s: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.cut_s < 0 or (self.cut_s and not self.keyword_free):
+            raise InputError(
+                f"recipe: {self.manifest} has cut_s = {self.cut_s}; allowed: seconds above 0, of a source "
+                "with keyword_free = true, since no one knows the text of a part"
+            )
         if self.fold and self.except_fold:
             raise InputError(
                 f"recipe: {self.manifest} has fold = {self.fold!r} and except_fold = {self.except_fold!r}; "

@@ -10,8 +10,8 @@ from edge_speech.training import bpe
 
 BLANK = "<blk>"
 WORD_START = "▁"
-# Whole words; letters, the first of a word marked; hanzi, which no spaces part; byte-pair pieces.
-UNITS = ("words", "characters", "hanzi", "bpe")
+# Whole words; whole texts; letters, the first of a word marked; hanzi, which no spaces part; BPE's pieces.
+UNITS = ("words", "phrases", "characters", "hanzi", "bpe")
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ class Tokens:
                 )
             model = bpe.learn(texts, vocabulary_size)
             return Tokens(units, (BLANK, *bpe.pieces(model)), model)
+        if vocabulary and units in ("words", "phrases"):
+            return Tokens(units, (BLANK, *(_marked(entry) for entry in vocabulary)))
         found = vocabulary or sorted({piece for text in texts for piece in _pieces(units, text)})
-        prefix = WORD_START if units == "words" and vocabulary else ""
-        return Tokens(units, (BLANK, *(prefix + piece for piece in found)))
+        return Tokens(units, (BLANK, *found))
 
     @property
     def error_rate(self) -> str:
@@ -68,5 +69,12 @@ class Tokens:
 def _pieces(units: str, text: str) -> list[str]:
     if units == "hanzi":
         return list("".join(text.split()))
-    words = [WORD_START + word for word in text.split()]
-    return words if units == "words" else list("".join(words))
+    if units == "words":
+        return [_marked(word) for word in text.split()]
+    phrase = _marked(text)
+    return [phrase] if phrase and units == "phrases" else list(phrase)
+
+
+def _marked(text: str) -> str:
+    """The words of a text, each after its mark."""
+    return "".join(WORD_START + word for word in text.split())
