@@ -88,7 +88,8 @@ def log_odds(log_probs: FloatArray) -> Array:
     """log_probs (T, V) → ln p / (1 - p) (T, V). 1 - p is summed from the others: near p = 1 it is exact."""
     rows = np.asarray(log_probs, np.float64)
     others = [np.logaddexp.reduce(np.delete(rows, v, axis=1), axis=1) for v in range(rows.shape[1])]
-    return rows - np.stack(others, axis=1)
+    odds: Array = rows - np.stack(others, axis=1)
+    return odds
 
 
 def peaks(scores: Array, rows: int) -> Array:

@@ -139,7 +139,7 @@ def test_a_weight_outside_its_range_is_refused(weight: float) -> None:
         Auxiliary("lexicon.txt", layer=1, weight=weight)
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", sorted({*available()} - {"regression"}))  # which hears numbers, not words
 def test_objectives_say_what_they_count(recipe: Recipe, tmp_path: Path, name: str) -> None:
     trainer = Trainer(recipe, tmp_path / "run")
     objective = build(replace(recipe, objective=name, auxiliary=None), trainer.tokens, trainer.model)

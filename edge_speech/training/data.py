@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -163,7 +164,7 @@ class TrainingSet(Dataset[Batch]):
         share = rng.random()  # one for the whole batch: its strings are of like length and little is padding
         return collate([self.example(rng, share) for _ in range(how.batch_size * how.accumulate)])
 
-    def example(self, rng: np.random.Generator, share: float) -> tuple[FloatArray, list[int]]:
+    def example(self, rng: np.random.Generator, share: float) -> tuple[FloatArray, Sequence[float]]:
         """One augmented utterance: features (T, F) and token numbers. For `share` see `Recordings.draw`."""
         return self.render(rng, self.draw(rng, share))
 
@@ -173,7 +174,7 @@ class TrainingSet(Dataset[Batch]):
         indices = source.draw(rng, share)
         return Draw(source, indices, float(rng.choice(self.recipe.augment.speeds)))
 
-    def render(self, rng: np.random.Generator, draw: Draw) -> tuple[FloatArray, list[int]]:
+    def render(self, rng: np.random.Generator, draw: Draw) -> tuple[FloatArray, Sequence[float]]:
         """Features (T, F) and token numbers of a drawn utterance, augmented."""
         source, indices, speed, how = draw.source, draw.indices, draw.speed, self.recipe.augment
         clips = [augment.change_speed(source.part(rng, i), source.sample_rate, speed) for i in indices]
@@ -219,7 +220,7 @@ def evaluation_set(recipe: Recipe, tokens: Tokens, frontend: FrontendConfig) -> 
     return items
 
 
-def collate(examples: list[tuple[FloatArray, list[int]]]) -> Batch:
+def collate(examples: list[tuple[FloatArray, Sequence[float]]]) -> Batch:
     """Pad features with digital silence and join the targets, which is what CTC loss reads."""
     features = [torch.from_numpy(f) for f, _ in examples]
     return Batch(
@@ -242,16 +243,27 @@ def texts(recipe: Recipe) -> list[str]:
     return [u.text for source in recipe.data.train for u in _of_source(source, root)]
 
 
-def _of_source(source: Source, root: Path) -> list[Utterance]:
-    utterances = _read(root, source.manifest, need_text=not source.keyword_free)
+def _of_source(source: Source, root: Path, fields: tuple[str, ...] = ()) -> list[Utterance]:
+    """The utterances, with the numbers in `fields` as their text where there are any."""
+    utterances = _read(root, source.manifest, need_text=not (source.keyword_free or fields))
     kept = [u for place, u in enumerate(utterances) if source.keeps(place)]
     if not kept:
         raise InputError(f"{source.manifest}: too short for the fold {source.fold or source.except_fold!r}")
+    if fields:
+        return [replace(u, text=_numbers(u, fields, source.manifest)) for u in kept]
     return [replace(u, text="") for u in kept] if source.keyword_free else kept
 
 
+def _numbers(utterance: Utterance, fields: tuple[str, ...], manifest: str) -> str:
+    values = {field: utterance.extra.get(field) for field in fields}
+    for field, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            raise InputError(f"{manifest}: {utterance.name} has {field!r} {value!r}; it must be a number")
+    return " ".join(map(repr, values.values()))
+
+
 def _usable(source: Source, root: Path, tokens: Tokens) -> list[Utterance]:
-    utterances = _of_source(source, root)
+    utterances = _of_source(source, root, tokens.fields)
     usable = [u for u in utterances if tokens.encode(u.text) is not None]
     if not source.in_vocabulary_only and len(usable) < len(utterances):
         odd = next(u for u in utterances if u not in usable)

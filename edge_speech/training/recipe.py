@@ -154,6 +154,21 @@ class Auxiliary:
 
 
 @dataclass(frozen=True)
+class Regression:
+    """The loss of objective "regression": mse_weight * squared error + l1_weight * absolute error."""
+
+    mse_weight: float = 1.0
+    l1_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.mse_weight, self.l1_weight) < 0 or self.mse_weight + self.l1_weight == 0:
+            raise InputError(
+                f"recipe: regression.mse_weight is {self.mse_weight} and l1_weight {self.l1_weight}; neither "
+                "may be negative, one must be above 0"
+            )
+
+
+@dataclass(frozen=True)
 class Optimizer:
     """AdamW, a learning rate on a schedule after a linear warm-up, gradient clipping by norm.
 
@@ -224,6 +239,7 @@ class Recipe:
     frontend: dict[str, Any] = field(default_factory=lambda: {"type": "fbank"})
     augment: Augment = Augment()
     auxiliary: Auxiliary | None = None
+    regression: Regression = Regression()
     optimizer: Optimizer = Optimizer()
     run: Run = Run()
 

@@ -134,6 +134,11 @@ def _load(config: OptimizeConfig, target: Target, plan: Plan) -> Job:
         )
     decoder, evaluation = config.decoder.over(None), _evaluation(config)
     loaded, progress = load_model(config.model), Progress(config.quiet)
+    if loaded.config.get("head") == "linear":
+        raise InputError(
+            f"{config.model} has a linear head, which gives numbers; a bundle decodes log_probs, so train "
+            "one with model.head = 'log_softmax'"
+        )
     frontend = frontend_from_dict(loaded.frontend)
     return Job(
         config=config,
