@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,16 @@ def test_all_have_one_threshold_and_what_was_decoded_is_counted(
     assert document["decoded"]["false_accepts_per_hour"] == pytest.approx(
         sum(map(len, other.decoded)) * 3600 / 18
     )
+
+
+def test_the_held_out_part_of_a_manifest_is_written(work: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "examples" / "wake_word" / "heldout.py"
+    write_fold = runpy.run_path(str(script))["write_fold"]
+    assert write_fold(work / "said.jsonl", tmp_path / "part.jsonl", "1/3") == 2
+    part = read_manifest(tmp_path / "part.jsonl")
+    assert [u.text for u in part] == ["two", "four"]
+    assert [u.audio_path.resolve().name for u in part] == ["said1.wav", "said4.wav"]
+    assert all(u.audio_path.is_file() for u in part)
 
 
 def test_the_table_and_the_picture(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

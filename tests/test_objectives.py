@@ -129,7 +129,7 @@ def test_a_layer_that_is_not_there_is_refused(recipe: Recipe, tmp_path: Path, la
 
 
 def test_an_unknown_objective_is_refused_with_the_known_ones(recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown objective 'rnnt'; there are ctc"):
+    with pytest.raises(InputError, match=r"unknown objective 'rnnt'; there are .*\bctc\b"):
         Trainer(replace(recipe, objective="rnnt"), tmp_path / "run")
 
 
