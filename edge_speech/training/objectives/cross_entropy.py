@@ -18,8 +18,9 @@ from edge_speech.training.objectives import Objective, output_lengths
 from edge_speech.training.recipe import Recipe
 from edge_speech.training.tokens import Tokens
 
-# So many rows about the best one may hear the keyword too: a spoken word has no sharper place.
-NEAR_ROWS = 5
+# So many rows about the best one may hear the keyword too. With more the posterior may fall and rise again,
+# and the decoder of the runtime would write the keyword twice.
+NEAR_ROWS = 2
 # So many rows of a recording, the worst, are taught that nothing else is said.
 HARDEST_ROWS = 10
 
