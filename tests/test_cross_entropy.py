@@ -16,7 +16,12 @@ from edge_speech.errors import InputError
 from edge_speech.features import FbankConfig
 from edge_speech.training.checkpoint import load_model
 from edge_speech.training.data import TrainingSet, evaluation_set
-from edge_speech.training.objectives.cross_entropy import HARDEST_ROWS, NEAR_ROWS, max_pooling_loss
+from edge_speech.training.objectives.cross_entropy import (
+    EARLIEST_ROW,
+    HARDEST_ROWS,
+    NEAR_ROWS,
+    max_pooling_loss,
+)
 from edge_speech.training.recipe import Augment, Compose, Data, Optimizer, Recipe, Run, Source
 from edge_speech.training.tokens import Tokens
 from edge_speech.training.train import train
@@ -72,11 +77,12 @@ def recipe(corpus: Path) -> Recipe:
 def test_the_loss_is_the_one_summed_row_by_row() -> None:
     torch.manual_seed(0)
     log_probs = torch.randn(3, 40, 4).log_softmax(-1)
+    log_probs[0, 1] = torch.tensor([-9.0, -9.0, 0.0, -9.0]).log_softmax(-1)  # the best, but too early
     lengths, keywords = torch.tensor([40, 25, 33]), torch.tensor([2, 0, 3])
     losses = []
     for row, (length, keyword) in enumerate(zip(lengths.tolist(), keywords.tolist(), strict=True)):
         frames = log_probs[row, :length]
-        place = int(frames[:, keyword].argmax())
+        place = EARLIEST_ROW + int(frames[EARLIEST_ROW:, keyword].argmax())
         wrong = []
         for t, frame in enumerate(frames):
             near = keyword > 0 and abs(t - place) <= NEAR_ROWS
@@ -88,6 +94,12 @@ def test_the_loss_is_the_one_summed_row_by_row() -> None:
         losses.append(loss)
     found = max_pooling_loss(log_probs, lengths, keywords)
     assert float(found) == pytest.approx(sum(losses) / 3, rel=1e-5)
+
+
+def test_a_recording_of_one_row_has_a_loss() -> None:
+    log_probs = torch.tensor([[[0.2, 0.8]]]).log()
+    found = max_pooling_loss(log_probs, torch.tensor([1]), torch.tensor([1]))
+    assert float(found) == pytest.approx(-np.log(0.8), rel=1e-5)
 
 
 def test_rows_after_the_end_count_nothing() -> None:

@@ -20,7 +20,9 @@ from edge_speech.training.tokens import Tokens
 
 # So many rows about the best one may hear the keyword too. With more the posterior may fall and rise again,
 # and the decoder of the runtime would write the keyword twice.
-NEAR_ROWS = 2
+NEAR_ROWS = 4
+# No keyword has been said so early: without it, how a recording begins is learnt in place of a rare keyword.
+EARLIEST_ROW = 5
 # So many rows of a recording, the worst, are taught that nothing else is said.
 HARDEST_ROWS = 10
 
@@ -78,7 +80,8 @@ def max_pooling_loss(log_probs: Tensor, lengths: Tensor, keywords: Tensor) -> Te
     outside = row >= lengths.to(row.device)[:, None]
     blank = log_probs[:, :, 0]
     keyword = log_probs.gather(2, keywords[:, None, None].expand(-1, len(row), 1)).squeeze(2)
-    best, place = keyword.masked_fill(outside, -torch.inf).max(dim=1)
+    early = row < (lengths.to(row.device)[:, None] - 1).clamp(max=EARLIEST_ROW)
+    best, place = keyword.masked_fill(outside | early, -torch.inf).max(dim=1)
     said = keywords > 0
     near = said[:, None] & ((row - place[:, None]).abs() <= NEAR_ROWS)
     wrong = -torch.where(near, torch.logaddexp(blank, keyword), blank)
