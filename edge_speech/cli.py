@@ -22,6 +22,7 @@ COMMANDS = (
     "transcribe",
     "eval",
     "compare",
+    "keywords",
     "bench",
     "verify",
     "inspect",
@@ -35,7 +36,7 @@ _DESCRIPTION = """\
 Streaming speech recognition on devices: from a PyTorch CTC model to a bundle, and from a bundle to text.
 
   on the host     train ─▶ model.pt ─▶ optimize ─▶ bundle
-  on the device   bundle ─▶ transcribe, eval, bench, verify
+  on the device   bundle ─▶ transcribe, eval, keywords, bench, verify
 """
 _EPILOG = """\
 exit codes: 0 done, 1 a check failed, 2 bad input or usage (one line says what and why)

@@ -167,7 +167,7 @@ def test_a_weight_outside_its_range_is_refused(weight: float) -> None:
         Auxiliary(layer=1, weight=weight)
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", sorted({*available()} - {"regression"}))  # which hears numbers, not words
 def test_objectives_say_what_they_count(recipe: Recipe, tmp_path: Path, name: str) -> None:
     trainer = Trainer(recipe, tmp_path)
     section = Distillation(str(trainer.finish())) if name == "distillation" else None

@@ -279,7 +279,7 @@ def test_it_does_not_count_as_streaming() -> None:
         ({"architecture": "conformer", "model": {}}, "frontend type is 'waveform'"),
         (
             {"architecture": "conformer", "frontend": {"type": "fbank"}, "model": {"weights": "tiny.pth"}},
-            "no setting 'weights'",
+            "not 'edge-speech-model'",
         ),
     ],
 )

@@ -125,7 +125,7 @@ def _stretch(rng: np.random.Generator, noises: list[FloatArray], samples: int) -
         return rng.standard_normal(samples, dtype=np.float32)
     noise = noises[rng.integers(len(noises))]
     start = int(rng.integers(len(noise)))
-    stretch: FloatArray = np.resize(np.roll(noise, -start), samples)
+    stretch: FloatArray = noise.take(np.arange(start, start + samples), mode="wrap")
     return stretch
 
 

@@ -18,6 +18,7 @@ from edge_speech.training.models import StreamingModel
 
 # Feature frames that one row of log_probs stands for, in every architecture here.
 SUBSAMPLING_FACTOR = 4
+HEADS = ("log_softmax", "linear")
 # Normalised features are clamped here, so that digital silence stays near the speech it borders on.
 FEATURE_FLOOR = -4.0
 
@@ -50,16 +51,21 @@ class LimitedConfig:
 class ChunkedConfig(LimitedConfig):
     """Settings of every streaming architecture; `*_frames` are feature frames (10 ms each by default).
 
-    `MULTIPLES` are the settings that must be multiples of the subsampling factor. Raises ValueError.
+    `MULTIPLES` are the settings that must be multiples of the subsampling factor. The `head` "linear" gives
+    plain numbers in place of log_probs, which objective "regression" trains and no bundle can hold. Raises
+    ValueError.
     """
 
     LIMITS: ClassVar[dict[str, int]] = {**LimitedConfig.LIMITS, "chunk_frames": 1024}
     MULTIPLES: ClassVar[tuple[str, ...]] = ("chunk_frames",)
 
     chunk_frames: int = 16
+    head: str = "log_softmax"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.head not in HEADS:
+            raise ValueError(f"head is {self.head!r}; allowed are {', '.join(HEADS)}")
         for name in self.MULTIPLES:
             if getattr(self, name) % SUBSAMPLING_FACTOR:
                 raise ValueError(
@@ -114,6 +120,10 @@ class ChunkedModel(StreamingModel):
     def normalised(self, features: Tensor) -> Tensor:
         """features (B, T, F) less their mean, over their deviation, not below the floor."""
         return ((features - self.feature_mean) / self.feature_std).clamp(min=FEATURE_FLOOR)
+
+    def headed(self, outputs: Tensor) -> Tensor:
+        """outputs (B, T, V) of the last layer → log_probs, or the same where the head is linear."""
+        return functional.log_softmax(outputs, dim=-1) if self.config.head == "log_softmax" else outputs
 
     def parallel(self, features: Tensor) -> Tensor:
         """Whole utterances: features (B, T, F) → log_probs (B, ceil(T / 4), V), equal to the chunked run."""

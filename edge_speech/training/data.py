@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,7 +66,7 @@ class Example:
     """features (T, F), token numbers, and where asked for the waveform (samples,) and phone labels (T,)."""
 
     features: FloatArray
-    numbers: list[int]
+    numbers: Sequence[float]
     waveform: FloatArray | None = None
     labels: npt.NDArray[np.int64] | None = None
 
@@ -78,7 +78,7 @@ class Recordings:
     def __init__(
         self, source: Source, root: Path, sample_rate: int, tokens: Tokens, cache: AudioCache | None = None
     ) -> None:
-        self.compose = source.compose
+        self.compose, self.cut_s = source.compose, source.cut_s
         self.sample_rate = sample_rate
         self.utterances = _usable(source, root, tokens)
         self._on_disk = cache
@@ -101,6 +101,14 @@ class Recordings:
             self._cache[index] = samples
         return samples
 
+    def part(self, rng: np.random.Generator, index: int) -> FloatArray:
+        """The waveform of one recording, or of the part of it that the source takes."""
+        samples, wanted = self.waveform(index), round(self.cut_s * self.sample_rate)
+        if not wanted or len(samples) <= wanted:
+            return samples
+        start = int(rng.integers(len(samples) - wanted + 1))
+        return samples[start : start + wanted]
+
     def draw(self, rng: np.random.Generator, share: float) -> list[int]:
         """Indices of what makes one utterance: one recording, or several of one speaker to join.
 
@@ -121,7 +129,7 @@ class Recordings:
         """Length of the recordings that `draw` chose, by their manifest, with the mean of what joins them."""
         known = [self.utterances[i].duration_s for i in indices]
         spoken = sum(
-            len(self.waveform(i)) / self.sample_rate if s is None else s
+            min(len(self.waveform(i)) / self.sample_rate if s is None else s, self.cut_s or np.inf)
             for i, s in zip(indices, known, strict=True)
         )
         if self.compose is None:
@@ -131,7 +139,7 @@ class Recordings:
 
     def text(self, indices: list[int]) -> str:
         """What is said in the joined recordings."""
-        return " ".join(self.utterances[i].text for i in indices)
+        return " ".join(self.utterances[i].text for i in indices).strip()
 
 
 @dataclass(frozen=True)
@@ -206,7 +214,7 @@ class TrainingSet:
     def render(self, rng: np.random.Generator, draw: Draw) -> Example:
         """A drawn utterance, augmented."""
         source, indices, speed, how = draw.source, draw.indices, draw.speed, self.recipe.augment
-        clips = [augment.change_speed(source.waveform(i), source.sample_rate, speed) for i in indices]
+        clips = [augment.change_speed(source.part(rng, i), source.sample_rate, speed) for i in indices]
         waveform = self.distort(rng, source.join(rng, clips))
         features = features_of(waveform, self.frontend)
         numbers = self.tokens.encode(source.text(indices))
@@ -312,15 +320,27 @@ def texts(recipe: Recipe) -> list[str]:
     return [u.text for source in recipe.data.train for u in _of_source(source, root)]
 
 
-def _of_source(source: Source, root: Path) -> list[Utterance]:
-    kept = [u for place, u in enumerate(_read(root, source.manifest)) if source.keeps(place)]
+def _of_source(source: Source, root: Path, fields: tuple[str, ...] = ()) -> list[Utterance]:
+    """The utterances, with the numbers in `fields` as their text where there are any."""
+    utterances = _read(root, source.manifest, need_text=not (source.keyword_free or fields))
+    kept = [u for place, u in enumerate(utterances) if source.keeps(place)]
     if not kept:
         raise InputError(f"{source.manifest}: too short for the fold {source.fold or source.except_fold!r}")
-    return kept
+    if fields:
+        return [replace(u, text=_numbers(u, fields, source.manifest)) for u in kept]
+    return [replace(u, text="") for u in kept] if source.keyword_free else kept
+
+
+def _numbers(utterance: Utterance, fields: tuple[str, ...], manifest: str) -> str:
+    values = {field: utterance.extra.get(field) for field in fields}
+    for field, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            raise InputError(f"{manifest}: {utterance.name} has {field!r} {value!r}; it must be a number")
+    return " ".join(map(repr, values.values()))
 
 
 def _usable(source: Source, root: Path, tokens: Tokens) -> list[Utterance]:
-    utterances = _of_source(source, root)
+    utterances = _of_source(source, root, tokens.fields)
     usable = [u for u in utterances if tokens.encode(u.text) is not None]
     if not source.in_vocabulary_only and len(usable) < len(utterances):
         odd = next(u for u in utterances if u not in usable)

@@ -32,13 +32,13 @@ def plot(lines: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rates = sorted({key for line in lines for key in line if key.endswith(("wer", "cer"))})
+    rates = sorted({key for line in lines for key in line if key.startswith("dev_")})
     figure = Figure(figsize=(8, 3 + 2.5 * bool(rates)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1 + bool(rates), 1, sharex=True, squeeze=False)[:, 0]
     steps = [line["step"] for line in lines]
-    axes[0].semilogy(steps, [max(line["loss"], 1e-6) for line in lines], label="CTC loss")
-    axes[0].set_ylabel("CTC loss")
+    axes[0].semilogy(steps, [max(line["loss"], 1e-6) for line in lines], label="loss")
+    axes[0].set_ylabel("loss")
     rate_axis = axes[0].twinx()
     rate_axis.plot(steps, [line["learning_rate"] for line in lines], color="tab:gray", linestyle=":")
     rate_axis.set_ylabel("learning rate (dotted)")
@@ -46,7 +46,7 @@ def plot(lines: list[dict[str, Any]], path: Path) -> None:
         points = [(line["step"], line[key]) for line in lines if key in line]
         axes[1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=key)
     if rates:
-        axes[1].set_ylabel("error rate, %")
+        axes[1].set_ylabel("mean absolute error" if rates == ["dev_mae"] else "error rate, %")
         axes[1].legend()
     axes[-1].set_xlabel("step")
     temporary = path.with_name(f".{path.name}.tmp")

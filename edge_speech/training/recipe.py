@@ -42,6 +42,8 @@ class Source:
     A manifest that has but one split is parted by the places of its utterances: `fold = "0/10"` keeps every
     tenth from the first, `except_fold = "0/10"` the others. `alignment` is a CTM file, relative to
     `data.root`, of the phones of its recordings and when they are said, for `Auxiliary`.
+    A source that is `keyword_free` teaches that there is nothing to hear, whatever its texts are, which it
+    need not have; with `cut_s` a random part of so many seconds of each recording.
     """
 
     manifest: str
@@ -51,8 +53,15 @@ class Source:
     fold: str = ""
     except_fold: str = ""
     alignment: str = ""
+    keyword_free: bool = False
+    cut_s: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.cut_s < 0 or (self.cut_s and not self.keyword_free):
+            raise InputError(
+                f"recipe: {self.manifest} has cut_s = {self.cut_s}; allowed: seconds above 0, of a source "
+                "with keyword_free = true, since no one knows the text of a part"
+            )
         if self.fold and self.except_fold:
             raise InputError(
                 f"recipe: {self.manifest} has fold = {self.fold!r} and except_fold = {self.except_fold!r}; "
@@ -175,6 +184,21 @@ class Distillation:
 
 
 @dataclass(frozen=True)
+class Regression:
+    """The loss of objective "regression": mse_weight * squared error + l1_weight * absolute error."""
+
+    mse_weight: float = 1.0
+    l1_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.mse_weight, self.l1_weight) < 0 or self.mse_weight + self.l1_weight == 0:
+            raise InputError(
+                f"recipe: regression.mse_weight is {self.mse_weight} and l1_weight {self.l1_weight}; neither "
+                "may be negative, one must be above 0"
+            )
+
+
+@dataclass(frozen=True)
 class Optimizer:
     """AdamW, a learning rate on a schedule after a linear warm-up, gradient clipping by norm.
 
@@ -248,6 +272,7 @@ class Recipe:
     augment: Augment = Augment()
     auxiliary: Auxiliary | None = None
     distillation: Distillation | None = None
+    regression: Regression = Regression()
     optimizer: Optimizer = Optimizer()
     run: Run = Run()
 

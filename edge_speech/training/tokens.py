@@ -10,8 +10,9 @@ from edge_speech.training import bpe
 
 BLANK = "<blk>"
 WORD_START = "▁"
-# Whole words; letters, the first of a word marked; hanzi, which no spaces part; byte-pair pieces.
-UNITS = ("words", "characters", "hanzi", "bpe")
+# Whole words; whole texts; letters, the first of a word marked; hanzi, which no spaces part; BPE's pieces;
+# in place of text the numbers in those fields of a manifest that the vocabulary names.
+UNITS = ("words", "phrases", "characters", "hanzi", "bpe", "numbers")
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,29 @@ class Tokens:
                 )
             model = bpe.learn(texts, vocabulary_size)
             return Tokens(units, (BLANK, *bpe.pieces(model)), model)
+        if units == "numbers":
+            if not vocabulary:
+                raise InputError("data.units = 'numbers' needs data.vocabulary: fields of the manifests")
+            return Tokens(units, vocabulary)
+        if vocabulary and units in ("words", "phrases"):
+            return Tokens(units, (BLANK, *(_marked(entry) for entry in vocabulary)))
         found = vocabulary or sorted({piece for text in texts for piece in _pieces(units, text)})
-        prefix = WORD_START if units == "words" and vocabulary else ""
-        return Tokens(units, (BLANK, *(prefix + piece for piece in found)))
+        return Tokens(units, (BLANK, *found))
 
     @property
     def error_rate(self) -> str:
         """What evaluations count: "wer", or "cer" where the units mark no words."""
         return "cer" if self.units == "hanzi" else "wer"
 
-    def encode(self, text: str) -> list[int] | None:
-        """Token numbers of `text`, or None where it needs a unit that is not there."""
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a manifest whose numbers are learnt in place of its texts."""
+        return self.symbols if self.units == "numbers" else ()
+
+    def encode(self, text: str) -> Sequence[float] | None:
+        """Token numbers of `text`, or None where it needs a unit that is not there; or the numbers it is."""
+        if self.units == "numbers":
+            return [float(number) for number in text.split()]
         if self.bpe_model:
             return bpe.encode(self.bpe_model, text)
         number = {symbol: i for i, symbol in enumerate(self.symbols)}
@@ -73,5 +86,12 @@ def spell(symbols: Sequence[str], numbers: Iterable[int]) -> str:
 def _pieces(units: str, text: str) -> list[str]:
     if units == "hanzi":
         return list("".join(text.split()))
-    words = [WORD_START + word for word in text.split()]
-    return words if units == "words" else list("".join(words))
+    if units == "words":
+        return [_marked(word) for word in text.split()]
+    phrase = _marked(text)
+    return [phrase] if phrase and units == "phrases" else list(phrase)
+
+
+def _marked(text: str) -> str:
+    """The words of a text, each after its mark."""
+    return "".join(WORD_START + word for word in text.split())

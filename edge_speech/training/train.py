@@ -331,9 +331,8 @@ def _comparable(recipe: Recipe) -> dict[str, Any]:
 
 def _tokens(recipe: Recipe) -> Tokens:
     data = recipe.data
-    return Tokens.build(
-        data.units, () if data.vocabulary else texts(recipe), data.vocabulary, data.vocabulary_size
-    )
+    learnt = () if data.vocabulary or data.units == "numbers" else texts(recipe)
+    return Tokens.build(data.units, learnt, data.vocabulary, data.vocabulary_size)
 
 
 def _check_watched(recipe: Recipe) -> None:

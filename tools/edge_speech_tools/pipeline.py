@@ -135,6 +135,11 @@ def _load(config: OptimizeConfig, target: Target, plan: Plan) -> Job:
     decoder, evaluation = config.decoder.over(None), _evaluation(config)
     loaded = require_streaming(config.model, load_model(config.model))
     progress = Progress(config.quiet)
+    if loaded.config.get("head") == "linear":
+        raise InputError(
+            f"{config.model} has a linear head, which gives numbers; a bundle decodes log_probs, so train "
+            "one with model.head = 'log_softmax'"
+        )
     frontend = frontend_from_dict(loaded.frontend)
     return Job(
         config=config,

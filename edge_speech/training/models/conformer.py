@@ -69,7 +69,7 @@ class Conformer(ChunkedModel):
         for i, layer in enumerate(self.layers):
             x, *next_caches = layer(x, mask, *caches[3 * i : 3 * i + 3])
             next_state += next_caches
-        return (functional.log_softmax(self.output(x), dim=-1), *next_state)
+        return (self.headed(self.output(x)), *next_state)
 
 
 class ConformerLayer(nn.Module):

@@ -106,7 +106,7 @@ class Crnn(ChunkedModel):
         x, cache1 = self.conv1(self.normalised(features).unsqueeze(1), cache1)
         x, cache2 = self.conv2(x, cache2)
         x, *carried = self._recur(x.transpose(1, 2).flatten(2), carried)
-        log_probs = functional.log_softmax(self.output(self.dropout(self.norm(x))), dim=-1)
+        log_probs = self.headed(self.output(self.dropout(self.norm(x))))
         return (log_probs, cache1, cache2, *carried)
 
     def _recur(self, x: Tensor, carried: list[Tensor]) -> tuple[Tensor, ...]:

@@ -80,7 +80,7 @@ class Dnn(ChunkedModel):
         x = self.dropout(functional.relu(self.norm(self.splice(spliced).transpose(1, 2))))
         for layer in self.layers:
             x = layer(x)
-        return functional.log_softmax(self.output(x), dim=-1), spliced[:, :, frames : frames + self.left]
+        return self.headed(self.output(x)), spliced[:, :, frames : frames + self.left]
 
 
 class HiddenLayer(nn.Module):

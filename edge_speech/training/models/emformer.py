@@ -88,7 +88,7 @@ class Emformer(ChunkedModel):
         log_probs (B, T / 4, V) and the next state."""
         x, *caches = self.subsampling(self.normalised(features), *state[:2])
         x, *next_state = self.encode(x, *state[2:])
-        return (functional.log_softmax(self.output(x), dim=-1), *caches, *next_state)
+        return (self.headed(self.output(x)), *caches, *next_state)
 
     def encode(self, x: Tensor, processed: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
         """Rows of any number of segments, N, and of the right context, x (B, N segment + right, D) →

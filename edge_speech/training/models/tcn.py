@@ -75,7 +75,7 @@ class Tcn(ChunkedModel):
         for layer, cache in zip(self.layers, caches, strict=True):
             x, next_cache = layer(x, cache)
             next_state.append(next_cache)
-        return (functional.log_softmax(self.output(self.norm(x)), dim=-1), *next_state)
+        return (self.headed(self.output(self.norm(x))), *next_state)
 
 
 class SeparableLayer(nn.Module):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from edge_speech.encoder import TensorSpec
 from edge_speech.training.chunked import ChunkedModel
@@ -66,7 +65,7 @@ class Transformer(ChunkedModel):
         for i, layer in enumerate(self.layers):
             x, *next_caches = layer(x, mask, *caches[2 * i : 2 * i + 2])
             next_state += next_caches
-        return (functional.log_softmax(self.output(self.norm(x)), dim=-1), *next_state)
+        return (self.headed(self.output(self.norm(x))), *next_state)
 
 
 class TransformerLayer(nn.Module):

@@ -16,8 +16,9 @@ from edge_speech.training.tokens import Tokens
 
 
 class Objective(nn.Module, ABC):
-    """The loss of a batch, and what is counted on dev recordings under the name `error`, in percent.
+    """The loss of a batch, and what is counted on dev recordings under the name `error`.
 
+    An error is in percent; only "mae" is in the unit of the numbers that are learnt.
     Parameters of its own are trained beside the model's and are not in model.pt.
     """
 
@@ -33,7 +34,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def error_rate(self, said: list[str], heard: list[str]) -> float:
-        """The error of what was heard where `said` was right, in percent."""
+        """The error of what was heard where `said` was right."""
 
 
 def available() -> list[str]:
