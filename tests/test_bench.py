@@ -96,7 +96,8 @@ def test_times_of_a_known_engine(realtime: bool) -> None:
     assert min(times.latencies_ms) >= 3
     assert max(times.latencies_ms) >= 120
     # On a busy machine every step may take longer, so nothing is said of what it takes at the most.
-    assert times.deadline_misses == sum(ms > 80 for ms in times.latencies_ms) >= 1
+    late = sum(ms > 80 for ms in times.latencies_ms)
+    assert times.deadline_misses >= late >= 1  # in real time a late chunk can make the next one late
     assert times.final_latency_ms >= 3
     assert times.first_partial_ms is not None
     assert times.first_partial_ms > 80
