@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_speech.audio import read_length
-from edge_speech.corpora import read_corpus
+from edge_speech.corpora import archives, read_corpus
 from edge_speech.corpus import check_files
+from edge_speech.corpus_archives import check_archives
 from edge_speech.lm.output import check_output, replaced
 from edge_speech.progress import track
 from edge_speech.utterance import Utterance
@@ -21,9 +22,11 @@ def prepare(
 ) -> dict[str, Any]:
     """Write OUTPUT/SPLIT.jsonl; durations are the headers'. Raises InputError before anything is written.
 
-    → {"corpus", "splits": [{"manifest", "utterances", "hours"}], "absent": what else is official}
+    → {"corpus", "splits": [{"manifest", "utterances", "hours"}], "absent": what else is official, "archives":
+    those that lie there and are whole}
     """
     corpus = read_corpus(name, folder)
+    checked = check_archives(archives(name), folder, quiet)
     for utterances in corpus.splits.values():
         check_files(utterances)
     output.mkdir(parents=True, exist_ok=True)
@@ -32,7 +35,7 @@ def prepare(
         check_output(path, force)
     rows = {split: _rows(us, output, split, quiet) for split, us in corpus.splits.items()}
     splits = [_write(of_split, paths[split]) for split, of_split in rows.items()]
-    return {"corpus": name, "splits": splits, "absent": list(corpus.absent)}
+    return {"corpus": name, "splits": splits, "absent": list(corpus.absent), "archives": checked}
 
 
 def _rows(utterances: Sequence[Utterance], folder: Path, label: str, quiet: bool) -> list[dict[str, Any]]:

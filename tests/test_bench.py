@@ -95,11 +95,13 @@ def test_times_of_a_known_engine(realtime: bool) -> None:
     assert len(times.latencies_ms) == 2000 // 80 - 1  # the first chunk's lookahead comes with the second
     assert min(times.latencies_ms) >= 3
     assert max(times.latencies_ms) >= 120
-    assert times.deadline_misses == 1
-    assert 3 <= times.final_latency_ms < 80
+    # On a busy machine every step may take longer, so nothing is said of what it takes at the most.
+    late = sum(ms > 80 for ms in times.latencies_ms)
+    assert times.deadline_misses >= late >= 1  # in real time a late chunk can make the next one late
+    assert times.final_latency_ms >= 3
     assert times.first_partial_ms is not None
-    assert 80 < times.first_partial_ms < 1000
-    assert times.rtf == pytest.approx((24 * 3 + 120) / 2000, rel=0.4)
+    assert times.first_partial_ms > 80
+    assert times.rtf >= (24 * 3 + 120) / 2000
     if realtime:
         assert elapsed >= 2.0
 

@@ -12,23 +12,14 @@ import torch
 from edge_speech.errors import InputError
 from edge_speech.training import models
 from edge_speech.training.checkpoint import load_model
-from edge_speech.training.recipe import Compose, Data, Optimizer, Recipe, Run, Source
+from edge_speech.training.recipe import Recipe
 from edge_speech.training.train import Trainer, train
-
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+from tiny_recipe import DIGITS, tiny_recipe
 
 
 @pytest.fixture
 def recipe(digits: Path) -> Recipe:
-    source = Source("clips.jsonl", compose=Compose(max_count=1))
-    model = {"d_model": 16, "num_layers": 1, "num_heads": 2, "feed_forward_dim": 32, "dropout": 0.0}
-    return Recipe(
-        data=Data((source,), root=str(digits), vocabulary=DIGITS),
-        model=model,
-        frontend={"type": "fbank", "sample_rate": 8000, "num_mel_bins": 23},
-        optimizer=Optimizer(steps=2, batch_size=4, warmup_steps=0),
-        run=Run(workers=0),
-    )
+    return tiny_recipe(digits, steps=2)
 
 
 @pytest.fixture

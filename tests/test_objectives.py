@@ -12,10 +12,10 @@ import torch
 from edge_speech.errors import InputError
 from edge_speech.training.objectives import Objective, available, build, ctc
 from edge_speech.training.phone_labels import UNKNOWN_LABEL, PhoneLabels, read_ctm
-from edge_speech.training.recipe import Auxiliary, Compose, Data, Distillation, Optimizer, Recipe, Run, Source
+from edge_speech.training.recipe import Auxiliary, Compose, Distillation, Recipe, Source
 from edge_speech.training.train import Trainer, train
+from tiny_recipe import tiny_recipe
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # Of the first clips; 60 ms of silence, then phones, the last of them longer than the clip.
 CTM = """;; NIST's comments
 {0} 1 0.06 0.10 AH
@@ -30,16 +30,10 @@ CTM = """;; NIST's comments
 def recipe(digits: Path, tmp_path: Path) -> Recipe:
     names = [Path(json.loads(line)["audio_filepath"]).stem for line in (digits / "clips.jsonl").open()]
     (tmp_path / "clips.ctm").write_text(CTM.format(*names))
+    recipe = tiny_recipe(digits, num_layers=2)
     source = Source("clips.jsonl", alignment=str(tmp_path / "clips.ctm"))
-    model = {"d_model": 16, "num_layers": 2, "num_heads": 2, "feed_forward_dim": 32, "dropout": 0.0}
-    return Recipe(
-        data=Data((source,), root=str(digits), dev=(Source("clips.jsonl"),), vocabulary=DIGITS),
-        model=model,
-        frontend={"type": "fbank", "sample_rate": 8000, "num_mel_bins": 23},
-        optimizer=Optimizer(steps=4, batch_size=4, warmup_steps=2),
-        auxiliary=Auxiliary(layer=1, weight=0.4),
-        run=Run(workers=0, log_every=1, evaluate_every=2, checkpoint_every=2),
-    )
+    data = replace(recipe.data, train=(source,))
+    return replace(recipe, data=data, auxiliary=Auxiliary(layer=1, weight=0.4))
 
 
 def test_frames_have_the_phones_of_a_ctm(recipe: Recipe, digits: Path) -> None:

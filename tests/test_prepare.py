@@ -14,6 +14,7 @@ from edge_speech.corpus import normalise
 from edge_speech.errors import InputError
 from edge_speech.manifest import read_manifest
 from edge_speech.prepare import prepare
+from edge_speech.training.torchaudio_import import import_torchaudio
 from official_layouts import LAYOUTS
 
 EXPECTED = {
@@ -164,3 +165,33 @@ def test_unknown_names(tmp_path: Path) -> None:
 
 def test_normalised_text() -> None:
     assert normalise("  IT'S  a “Test”,\tno. 5—ÄÖ! ") == "it's a test no 5 äö"
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_archives_that_lie_there_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    LAYOUTS["librispeech"](tmp_path / "corpus")
+    archive = tmp_path / "dev-clean.tar.gz" if beside else tmp_path / "corpus" / "dev-clean.tar.gz"
+    archive.write_bytes(b"abc")
+    with pytest.raises(
+        InputError, match=r"is damaged: its SHA-256 begins with ba7816bf, published is 76f87d09"
+    ):
+        prepare("librispeech", tmp_path / "corpus", tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
+    known = {
+        "dev-clean.tar.gz": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    }  # FIPS 180-2
+    monkeypatch.setattr("edge_speech.corpora.librispeech.ARCHIVES", known)
+    document = prepare("librispeech", tmp_path / "corpus", tmp_path / "out", quiet=True)
+    assert document["archives"] == ["dev-clean.tar.gz"]
+
+
+def test_known_checksums_are_those_of_torchaudio() -> None:
+    module = import_torchaudio("torchaudio.datasets.librispeech")
+    theirs = {url.rsplit("/", 1)[1]: digest for url, digest in module._CHECKSUMS.items()}
+    assert corpora.archives("librispeech") == theirs
+    commands = import_torchaudio("torchaudio.datasets.speechcommands")._CHECKSUMS.values()
+    assert set(corpora.archives("speechcommands").values()) <= set(commands)
+    release = import_torchaudio("torchaudio.datasets.ljspeech")._RELEASE_CONFIGS["release1"]
+    assert list(corpora.archives("ljspeech").values()) == [release["checksum"]]

@@ -18,23 +18,19 @@ from edge_speech.training import augment, plot
 from edge_speech.training.checkpoint import load_model, save_model
 from edge_speech.training.compose import compose
 from edge_speech.training.data import Example, TrainingSet, collate
-from edge_speech.training.recipe import Augment, Compose, Data, Optimizer, Recipe, Run, Source, read_recipe
+from edge_speech.training.recipe import Augment, Compose, Optimizer, Recipe, read_recipe
 from edge_speech.training.tokens import Tokens
 from edge_speech.training.train import Trainer, train
-
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+from tiny_recipe import DIGITS, tiny_recipe
 
 
 @pytest.fixture
 def recipe(digits: Path) -> Recipe:
-    source = Source("clips.jsonl", compose=Compose(max_count=1))
-    model = {"d_model": 16, "num_layers": 1, "num_heads": 2, "feed_forward_dim": 32, "dropout": 0.1}
-    return Recipe(
-        data=Data((source,), root=str(digits), dev=(Source("clips.jsonl"),), vocabulary=DIGITS),
-        model=model,
-        frontend={"type": "fbank", "sample_rate": 8000, "num_mel_bins": 23},
-        optimizer=Optimizer(steps=6, batch_size=3, warmup_steps=2),
-        run=Run(workers=0, log_every=1, evaluate_every=3, checkpoint_every=2),
+    recipe = tiny_recipe(digits, steps=6, dropout=0.1)
+    return replace(
+        recipe,
+        optimizer=replace(recipe.optimizer, batch_size=3),
+        run=replace(recipe.run, evaluate_every=3),
     )
 
 
@@ -199,7 +195,7 @@ def test_units_spell_and_read_back() -> None:
         ("optimizer.steps=many", "must be int, got 'many'"),
         ("data.root=3", "must be str"),
         ("nonsense", "takes key=value"),
-        ("data.units=syllables", "there are words, characters"),
+        ("data.units=syllables", "there are words, phrases, characters"),
         ("model.size=tiny", "it has small"),
         ("frontend.type=ears", "frontend"),
         ("data.root=/nowhere", "no such manifest"),

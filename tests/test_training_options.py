@@ -21,25 +21,16 @@ from edge_speech.training.checkpoint import load_model
 from edge_speech.training.data import TrainingSet
 from edge_speech.training.models.conformer import Convolution
 from edge_speech.training.optimization import Schedule, adamw
-from edge_speech.training.recipe import Compose, Data, Optimizer, Recipe, Run, Source, read_recipe
+from edge_speech.training.recipe import Optimizer, Recipe, read_recipe
 from edge_speech.training.run_log import _revision
 from edge_speech.training.tokens import Tokens
 from edge_speech.training.train import Trainer, train
-
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+from tiny_recipe import DIGITS, tiny_recipe
 
 
 @pytest.fixture
 def recipe(digits: Path) -> Recipe:
-    source = Source("clips.jsonl", compose=Compose(max_count=1))
-    model = {"d_model": 16, "num_layers": 1, "num_heads": 2, "feed_forward_dim": 32, "dropout": 0.0}
-    return Recipe(
-        data=Data((source,), root=str(digits), dev=(Source("clips.jsonl"),), vocabulary=DIGITS),
-        model=model,
-        frontend={"type": "fbank", "sample_rate": 8000, "num_mel_bins": 23},
-        optimizer=Optimizer(steps=4, batch_size=4, warmup_steps=2),
-        run=Run(workers=0, log_every=1, evaluate_every=2, checkpoint_every=2),
-    )
+    return tiny_recipe(digits)
 
 
 def with_optimizer(recipe: Recipe, **settings: Any) -> Recipe:

@@ -32,7 +32,8 @@ texts, speakers. The SNR is estimated from loud and quiet frames."""
 _PREPARE = """\
 Read a corpus as it is unpacked and write a manifest for each official split: texts in lower case without
 punctuation, durations from the files' headers. What is incomplete is named and nothing is written. Splits
-that were not downloaded are left out and listed."""
+that were not downloaded are left out and listed. Archives that still lie there are compared with their
+published checksums (LibriSpeech, Speech Commands, LJ Speech)."""
 _SHOWN = 3
 # Verbs with a file of their own.
 _IN_FILES = {"segment": data_segment, "pinyin": data_pinyin}
@@ -73,6 +74,8 @@ def show(document: dict[str, Any], args: argparse.Namespace) -> None:
     if args.verb == "prepare":
         for split in document["splits"]:
             print(f"{split['manifest']}  {split['utterances']} utterances, {split['hours']:.2f} h")
+        if document["archives"]:
+            print(f"whole by their checksums: {', '.join(document['archives'])}")
         if document["absent"]:
             print(f"not in {args.folder}: {', '.join(document['absent'])}")
         return

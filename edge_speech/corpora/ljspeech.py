@@ -10,6 +10,10 @@ from edge_speech.errors import InputError
 from edge_speech.utterance import Utterance
 
 SOURCE = "https://keithito.com/LJ-Speech-Dataset/"
+# SHA-256, as torchaudio.datasets has it.
+ARCHIVES = {
+    "LJSpeech-1.1.tar.bz2": "be1a30453f28eb8dd26af4101ae40cbf2c50413b1bb21936cbcdc6fae3de8aa5",
+}
 _HELD_OUT = 250
 
 

@@ -9,6 +9,10 @@ from edge_speech.errors import InputError
 from edge_speech.utterance import Utterance
 
 SOURCE = "https://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
+# SHA-256, as torchaudio.datasets has it.
+ARCHIVES = {
+    "speech_commands_v0.02.tar.gz": "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+}
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 WORDS = (
     "backward bed bird cat dog down eight five follow forward four go happy house learn left marvin nine no "
