@@ -14,12 +14,16 @@ from torch.nn import functional
 from edge_speech.ctc import CtcGreedy
 from edge_speech.errors import InputError
 from edge_speech.features import FbankConfig
+from edge_speech.training.augment import rms
 from edge_speech.training.checkpoint import load_model
+from edge_speech.training.compose import AROUND_DB, surround
 from edge_speech.training.data import TrainingSet, evaluation_set
+from edge_speech.training.frontends import WaveformConfig
 from edge_speech.training.objectives.cross_entropy import (
     EARLIEST_ROW,
     HARDEST_ROWS,
     NEAR_ROWS,
+    keywords_of,
     max_pooling_loss,
 )
 from edge_speech.training.recipe import Augment, Compose, Data, Optimizer, Recipe, Run, Source
@@ -32,11 +36,11 @@ RATE = 8000
 
 
 def tone(pitch: float, seed: int) -> np.ndarray:
-    """0.2 s of a tone somewhere in 0.9 s of faint noise; int16."""
+    """0.2 s of a tone somewhere in 0.9 s of faint noise, not where no keyword can end yet; int16."""
     rng = np.random.default_rng(seed)
     samples = rng.normal(0, 0.01, round(0.9 * RATE))
     spoken = np.sin(2 * np.pi * pitch * np.arange(1600) / RATE)
-    start = rng.integers(len(samples) - len(spoken))
+    start = rng.integers(2000, len(samples) - len(spoken))
     samples[start : start + len(spoken)] += rng.uniform(0.1, 0.4) * spoken
     return (samples.clip(-1, 1) * 32767).astype(np.int16)
 
@@ -90,7 +94,10 @@ def test_the_loss_is_the_one_summed_row_by_row() -> None:
         hardest = sorted(wrong)[-HARDEST_ROWS:]
         loss = sum(hardest) / len(hardest)
         if keyword:
-            loss += float(functional.cross_entropy(frames[place], torch.tensor(keyword)))
+            later = frames[EARLIEST_ROW:]
+            each = functional.cross_entropy(later, torch.full((len(later),), keyword), reduction="none")
+            weights = later[:, keyword].exp() ** 2
+            loss += float((weights * each).sum() / weights.sum())
         losses.append(loss)
     found = max_pooling_loss(log_probs, lengths, keywords)
     assert float(found) == pytest.approx(sum(losses) / 3, rel=1e-5)
@@ -135,10 +142,57 @@ def test_keyword_free_sources_need_no_text_and_are_cut(recipe: Recipe) -> None:
     tokens = Tokens.build("phrases", (), KEYWORDS)
     batch = TrainingSet(only, tokens, FbankConfig(RATE, 23))[0]
     assert batch.target_lengths.tolist() == [0] * 12
+    assert keywords_of(batch).tolist() == [0] * 12
     assert set(batch.feature_lengths.tolist()) == {100}  # a second
     assert len({tuple(row) for row in batch.features[:, 50].tolist()}) > 8  # not from one place
     texts = [text for _, text in evaluation_set(recipe, tokens, FbankConfig(RATE, 23))]
     assert (texts.count(""), len(texts)) == (12, 36)
+
+
+def test_a_clip_is_surrounded_by_speech_of_about_its_level_or_by_silence() -> None:
+    clip, speech = np.full(1000, 0.1, np.float32), np.full(300, -0.7, np.float32)
+    sides, places = set(), set()
+    for seed in range(60):
+        joined = surround(np.random.default_rng(seed), clip, (100, 500), lambda: speech)
+        assert np.array_equal(joined, surround(np.random.default_rng(seed), clip, (100, 500), lambda: speech))
+        start = int(np.flatnonzero(joined > 0)[0])
+        before, after = joined[:start], joined[start + 1000 :]
+        assert np.array_equal(joined[start : start + 1000], clip)
+        assert all(100 <= len(side) <= 500 for side in (before, after))
+        spoken = [side for side in (before, after) if side.any()]
+        assert all(len(side) <= 300 for side in spoken)
+        assert all(abs(20 * np.log10(rms(side) / 0.1)) <= AROUND_DB + 1e-3 for side in spoken)
+        sides.add((bool(before.any()), bool(after.any())))
+        places.add(start)
+    assert len(sides) == 4
+    assert len(places) > 30
+
+
+def test_keywords_stand_between_recordings_without_keywords(recipe: Recipe) -> None:
+    spoken, other = recipe.data.train
+    around = replace(recipe.data, train=(replace(spoken, surround_s=(0.5, 0.8)), replace(other, weight=1e-9)))
+    items = TrainingSet(replace(recipe, data=around), Tokens.build("phrases", (), KEYWORDS), WaveformConfig())
+    batch = items[0]
+    assert torch.equal(batch.features, items[0].features)
+    assert len(set(batch.feature_lengths.tolist())) > 8
+    assert 190 <= int(batch.feature_lengths.min()) <= int(batch.feature_lengths.max()) <= 250  # of 10 ms
+    own, others = (2500.0, 500.0), (900.0, 1500.0, 3500.0)
+    heard = 0
+    rows = zip(batch.features, batch.feature_lengths.tolist(), keywords_of(batch).tolist(), strict=True)
+    for row, length, keyword in rows:
+        level = np.abs(np.fft.rfft(row[:length].flatten().numpy()))
+        pitches = np.fft.rfftfreq(2 * len(level) - 2, 1 / WaveformConfig.sample_rate)
+        loudness = {p: level[np.abs(pitches - p) < 20].max() for p in own + others}
+        assert loudness[own[keyword - 1]] > 10 * loudness[own[2 - keyword]]
+        heard += max(loudness[p] for p in others) > 10 * loudness[own[2 - keyword]]
+    assert 6 <= heard <= 12
+
+
+def test_surroundings_that_cannot_be_are_refused(recipe: Recipe) -> None:
+    with pytest.raises(InputError, match="the lower first"):
+        Source("spoken.jsonl", surround_s=(2.0, 0.5))
+    with pytest.raises(InputError, match="keyword_free = true"):
+        replace(recipe.data, train=(Source("spoken.jsonl", surround_s=(0.5, 2.0)),))
 
 
 def test_tones_are_learnt_and_heard_once_each_by_the_runtimes_decoder(recipe: Recipe, tmp_path: Path) -> None:

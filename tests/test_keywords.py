@@ -16,6 +16,8 @@ from edge_speech.errors import InputError
 from edge_speech.keywords import detections, keywords_of, log_odds, peaks, places, spot, trade_off
 from edge_speech.manifest import read_manifest
 from edge_speech.recognizer import Recognizer
+from edge_speech.training.augment import rms
+from edge_speech.training.data import read_waveform
 from tiny import TOKENS, speech_like, write_bundle, write_wav
 
 SAID = ("one", "two", "th", "ree", "four", "two")
@@ -135,6 +137,21 @@ def test_the_held_out_part_of_a_manifest_is_written(work: Path, tmp_path: Path) 
     assert [u.text for u in part] == ["two", "four"]
     assert [u.audio_path.resolve().name for u in part] == ["said1.wav", "said4.wav"]
     assert all(u.audio_path.is_file() for u in part)
+
+
+def test_keywords_are_put_between_speech_of_their_level(work: Path, tmp_path: Path) -> None:
+    script = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "wake_word" / "between.py"))
+    said, speech = (read_manifest(work / f"{name}.jsonl", need_text=False) for name in ("said", "other"))
+    assert script["write_between"](said, speech, tmp_path / "between", 0) == len(said)
+    found = read_manifest(tmp_path / "between.jsonl")
+    assert [u.text for u in found] == [u.text for u in said]
+    for inside, alone in zip(found, said, strict=True):
+        samples, own = read_waveform(inside, 16000), read_waveform(alone, 16000)
+        assert np.allclose(samples[48000:-32000], own, atol=1e-4)
+        assert rms(samples[:48000]) == pytest.approx(rms(own), rel=0.02)
+        assert rms(samples[-32000:]) == pytest.approx(rms(own), rel=0.02)
+    with pytest.raises(SystemExit, match=r"none is longer than 3\.0 s"):
+        script["write_between"](said, said, tmp_path / "none", 0)
 
 
 def test_the_table_and_the_picture(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

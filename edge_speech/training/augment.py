@@ -70,7 +70,7 @@ def add_noise(
         return waveform
     noise = _stretch(rng, noises, len(waveform))
     snr_db = rng.uniform(*how.noise_snr_db)
-    scale = _rms(speech) / max(_rms(noise), 1e-6) * 10 ** (-snr_db / 20)
+    scale = rms(speech) / max(rms(noise), 1e-6) * 10 ** (-snr_db / 20)
     noisy: FloatArray = waveform + np.float32(scale) * noise
     return noisy
 
@@ -129,5 +129,6 @@ def _stretch(rng: np.random.Generator, noises: list[FloatArray], samples: int) -
     return stretch
 
 
-def _rms(waveform: FloatArray) -> float:
-    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
+def rms(waveform: FloatArray) -> float:
+    """Root of the mean square of the samples; 0 where there are none."""
+    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))) if len(waveform) else 0.0

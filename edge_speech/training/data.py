@@ -27,7 +27,7 @@ from edge_speech.manifest import Utterance, read_manifest
 from edge_speech.training import augment
 from edge_speech.training.audio_cache import AudioCache
 from edge_speech.training.bucketing import batch_of_seconds
-from edge_speech.training.compose import compose
+from edge_speech.training.compose import compose, surround
 from edge_speech.training.frontends import TrainingFrontend, WaveformConfig, features_of
 from edge_speech.training.phone_labels import UNKNOWN_LABEL, PhoneLabels
 from edge_speech.training.recipe import Recipe, Source
@@ -78,7 +78,7 @@ class Recordings:
     def __init__(
         self, source: Source, root: Path, sample_rate: int, tokens: Tokens, cache: AudioCache | None = None
     ) -> None:
-        self.compose, self.cut_s = source.compose, source.cut_s
+        self.compose, self.cut_s, self.surround_s = source.compose, source.cut_s, source.surround_s
         self.sample_rate = sample_rate
         self.utterances = _usable(source, root, tokens)
         self._on_disk = cache
@@ -131,7 +131,7 @@ class Recordings:
         spoken = sum(
             min(len(self.waveform(i)) / self.sample_rate if s is None else s, self.cut_s or np.inf)
             for i, s in zip(indices, known, strict=True)
-        )
+        ) + sum(self.surround_s)
         if self.compose is None:
             return spoken
         gap_s = (1 - self.compose.gapless) * self.compose.gap_s / 2
@@ -168,6 +168,7 @@ class TrainingSet:
         self.sources = [Recordings(s, root, frontend.sample_rate, tokens, cache) for s in recipe.data.train]
         weights = np.array([source.weight for source in recipe.data.train])
         self.probabilities = weights / weights.sum()
+        self.keyword_free = weights * [source.keyword_free for source in recipe.data.train]
         rate = frontend.sample_rate
         noises, rirs = (_read_sounds(root, name, rate) for name in (recipe.data.noise, recipe.data.rirs))
         self.phones = PhoneLabels.of(recipe) if recipe.auxiliary else None
@@ -215,7 +216,11 @@ class TrainingSet:
         """A drawn utterance, augmented."""
         source, indices, speed, how = draw.source, draw.indices, draw.speed, self.recipe.augment
         clips = [augment.change_speed(source.part(rng, i), source.sample_rate, speed) for i in indices]
-        waveform = self.distort(rng, source.join(rng, clips))
+        waveform = source.join(rng, clips)
+        if source.surround_s:
+            least, most = (round(s * source.sample_rate / speed) for s in source.surround_s)
+            waveform = surround(rng, waveform, (least, most), lambda: self._other_speech(rng, speed))
+        waveform = self.distort(rng, waveform)
         features = features_of(waveform, self.frontend)
         numbers = self.tokens.encode(source.text(indices))
         assert numbers is not None
@@ -228,11 +233,18 @@ class TrainingSet:
             features[:, :bins] = augment.tilt(rng, features[:, :bins], how)
         return Example(augment.mask(rng, features, how), numbers, heard, labels)
 
+    def _other_speech(self, rng: np.random.Generator, speed: float) -> FloatArray:
+        """A recording of a keyword-free source, or the part of it that the source takes."""
+        share = self.keyword_free / self.keyword_free.sum()
+        source = self.sources[int(rng.choice(len(self.sources), p=share))]
+        part = source.part(rng, int(rng.integers(len(source.utterances))))
+        return augment.change_speed(part, source.sample_rate, speed)
+
     def _labels(self, draw: Draw, count: int) -> npt.NDArray[np.int64] | None:
-        """The phone of each of `count` frames; unknown where recordings are joined."""
+        """The phone of each of `count` frames; unknown where recordings are joined or surrounded."""
         if self.phones is None:
             return None
-        joined = draw.source.compose is not None
+        joined = draw.source.compose is not None or bool(draw.source.surround_s)
         name = "" if joined else draw.source.utterances[draw.indices[0]].audio_path.stem
         shift_s = self.frontend.frame_shift_ms / 1000
         return self.phones.frames(self.sources.index(draw.source), name, count, shift_s, draw.speed)

@@ -44,6 +44,8 @@ class Source:
     `data.root`, of the phones of its recordings and when they are said, for `Auxiliary`.
     A source that is `keyword_free` teaches that there is nothing to hear, whatever its texts are, which it
     need not have; with `cut_s` a random part of so many seconds of each recording.
+    With `surround_s = [least, most]` each recording stands, in training, between two stretches of so many
+    seconds, of recordings of the keyword-free sources or silent; see `training.compose.surround`.
     """
 
     manifest: str
@@ -55,8 +57,16 @@ class Source:
     alignment: str = ""
     keyword_free: bool = False
     cut_s: float = 0.0
+    surround_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.surround_s and not (
+            len(self.surround_s) == 2 and 0 <= self.surround_s[0] <= self.surround_s[1]
+        ):
+            raise InputError(
+                f"recipe: {self.manifest} has surround_s = {list(self.surround_s)}; allowed: two numbers of "
+                "seconds, the lower first"
+            )
         if self.cut_s < 0 or (self.cut_s and not self.keyword_free):
             raise InputError(
                 f"recipe: {self.manifest} has cut_s = {self.cut_s}; allowed: seconds above 0, of a source "
@@ -96,6 +106,14 @@ class Data:
     units: str = "words"
     vocabulary: tuple[str, ...] = ()
     vocabulary_size: int = 500
+
+    def __post_init__(self) -> None:
+        surrounded = [source.manifest for source in self.train if source.surround_s]
+        if surrounded and not any(source.keyword_free for source in self.train):
+            raise InputError(
+                f"recipe: {surrounded[0]} has surround_s, but there is nothing to put around its recordings; "
+                "give a source in data.train keyword_free = true"
+            )
 
 
 @dataclass(frozen=True)

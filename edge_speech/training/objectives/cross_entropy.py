@@ -1,9 +1,10 @@
 """Keyword spotting: cross-entropy where a recording's keyword is heard best, and where most else is heard.
 
 Max-pooling loss: Sun et al. 2017, https://arxiv.org/abs/1705.02411; no one says when the keyword is spoken,
-so the row at which the model hears it best is taught it. Mining: Hou et al. 2020,
-https://arxiv.org/abs/2011.01460; of the rows that should be blank only the hardest are taught, since nearly
-all of the others are blank already.
+so the row at which the model hears it best is taught it. Here other rows are taught it too, as far as they
+hear it: of a model that has learnt nothing the best row would be one at random, and it would stay with that.
+Mining: Hou et al. 2020, https://arxiv.org/abs/2011.01460; of the rows that should be blank only the hardest
+are taught, since nearly all of the others are blank already.
 """
 
 from __future__ import annotations
@@ -65,15 +66,16 @@ def keywords_of(batch: Batch) -> Tensor:
             'set data.units = "phrases" where a keyword has several words, and compose none'
         )
     keywords = torch.zeros_like(batch.target_lengths, device=batch.targets.device)
-    keywords[batch.target_lengths == 1] = batch.targets
+    keywords[batch.target_lengths == 1] = batch.targets.to(keywords.dtype)  # that of no targets is float
     return keywords
 
 
 def max_pooling_loss(log_probs: Tensor, lengths: Tensor, keywords: Tensor) -> Tensor:
     """log_probs (B, T, V), rows of each (B,), keywords (B,) with 0 for none → mean loss per recording.
 
-    Of a keyword: -ln p at its best row. Of everything: the mean of -ln p of what may be heard over the
-    hardest rows; that is the blank, and near the best row the keyword too.
+    Of a keyword: the mean of -ln p over the rows, weighted by p², so mostly that of the best row. Of all
+    recordings: the mean of -ln p of what may be heard over the hardest rows; that is the blank, and near the
+    best row the keyword too.
     """
     log_probs = log_probs.float()
     row = torch.arange(log_probs.shape[1], device=log_probs.device)
@@ -81,9 +83,11 @@ def max_pooling_loss(log_probs: Tensor, lengths: Tensor, keywords: Tensor) -> Te
     blank = log_probs[:, :, 0]
     keyword = log_probs.gather(2, keywords[:, None, None].expand(-1, len(row), 1)).squeeze(2)
     early = row < (lengths.to(row.device)[:, None] - 1).clamp(max=EARLIEST_ROW)
-    best, place = keyword.masked_fill(outside | early, -torch.inf).max(dim=1)
+    where = keyword.detach().masked_fill(outside | early, -torch.inf)
+    place = where.argmax(dim=1)
+    heard = ((2 * where).softmax(dim=1) * keyword).sum(dim=1)
     said = keywords > 0
     near = said[:, None] & ((row - place[:, None]).abs() <= NEAR_ROWS)
     wrong = -torch.where(near, torch.logaddexp(blank, keyword), blank)
     hardest = wrong.masked_fill(outside, 0.0).topk(min(HARDEST_ROWS, len(row)), dim=1).values
-    return (hardest.mean(dim=1) - torch.where(said, best, torch.zeros_like(best))).mean()
+    return (hardest.mean(dim=1) - torch.where(said, heard, torch.zeros_like(heard))).mean()
