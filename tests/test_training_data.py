@@ -84,7 +84,7 @@ def entries(recipe: Recipe) -> list[Path]:
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
     return all(
-        torch.equal(getattr(a, f.name), getattr(b, f.name))
+        torch.equal(*(torch.as_tensor(getattr(batch, f.name)) for batch in (a, b)))
         for a, b in zip(one, other, strict=True)
         for f in fields(Batch)
     )
