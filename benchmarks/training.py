@@ -41,62 +41,66 @@ def measure(recipe: Recipe, steps: int, folder: Path) -> dict[str, Any]:
     """One size."""
     trainer = Trainer(recipe, folder)
     batches, data_s = prepared(trainer, WARM_UP + steps)
-    frame_s = trainer.frontend.frame_shift_ms / 1000
-    step_s = [seconds(trainer, batch) for batch in batches][WARM_UP:]
-    rtf = [
-        s / (frame_s * int(b.feature_lengths.sum())) for s, b in zip(step_s, batches[WARM_UP:], strict=True)
-    ]
+    audio_s = [seconds_in(parts, trainer) for parts in batches]
+    step_s = [timed_step(trainer, parts) for parts in batches]
+    rtf = [took / audio for took, audio in zip(step_s, audio_s, strict=True)]
     return {
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "batch_audio_s": round(statistics.mean(frame_s * int(b.feature_lengths.sum()) for b in batches), 1),
-        "step_ms": round(1000 * statistics.median(step_s), 1),
-        "rtf": round(statistics.median(rtf), 5),
+        "batch_audio_s": round(statistics.mean(audio_s), 1),
+        "step_ms": round(1000 * statistics.median(step_s[WARM_UP:]), 1),
+        "rtf": round(statistics.median(rtf[WARM_UP:]), 5),
         "data_ms": round(1000 * statistics.median(data_s[WARM_UP:]), 1),
         **loaded(trainer, steps),
         "profile": profiled(trainer, batches[-3:]),
     }
 
 
-def prepared(trainer: Trainer, count: int) -> tuple[list[Batch], list[float]]:
+def seconds_in(parts: list[Batch], trainer: Trainer) -> float:
+    """Audio in a step, padding not counted."""
+    frames = sum(int(part.feature_lengths.sum()) for part in parts)
+    return frames * trainer.frontend.frame_shift_ms / 1000
+
+
+def prepared(trainer: Trainer, count: int) -> tuple[list[list[Batch]], list[float]]:
     """Batches made in this process, and the seconds each took; the recordings are read beforehand."""
     for step in range(count):
-        trainer.training_set[step]
+        trainer.training_set.parts(step)
     batches, times = [], []
     for step in range(count):
         start = time.perf_counter()
-        batches.append(trainer.training_set[step])
+        batches.append(trainer.training_set.parts(step))
         times.append(time.perf_counter() - start)
     return batches, times
 
 
-def seconds(trainer: Trainer, batch: Batch) -> float:
-    """Of one step."""
+def timed_step(trainer: Trainer, parts: list[Batch]) -> float:
+    """Seconds of one step."""
     start = time.perf_counter()
-    trainer._update(batch)
+    trainer._update(parts)
     return time.perf_counter() - start
 
 
 def loaded(trainer: Trainer, steps: int) -> dict[str, float]:
     """Steps per second with batches from worker processes, and the share of it that was waiting for them."""
-    batches: Iterator[Batch] = iter(trainer._batches())
-    for batch in itertools.islice(batches, WARM_UP):
-        trainer._update(batch)
+    batches: Iterator[list[Batch]] = iter(trainer._batches())
+    for parts in itertools.islice(batches, WARM_UP):
+        trainer._update(parts)
     waited, start = 0.0, time.perf_counter()
     for _ in range(steps):
         asked = time.perf_counter()
-        batch = next(batches)
+        parts = next(batches)
         waited += time.perf_counter() - asked
-        trainer._update(batch)
+        trainer._update(parts)
     took = time.perf_counter() - start
     return {"steps_per_s": round(steps / took, 3), "waiting": round(waited / took, 4)}
 
 
-def profiled(trainer: Trainer, batches: list[Batch]) -> dict[str, dict[str, float]]:
+def profiled(trainer: Trainer, batches: list[list[Batch]]) -> dict[str, dict[str, float]]:
     """Shares of the time of a step."""
     phases = {"loss": 0.0, "backward": 0.0, "optimizer": 0.0}
-    for batch in batches:
+    for part in itertools.chain(*batches):
         clock = [time.perf_counter()]
-        loss = trainer._loss(batch)
+        loss = trainer._loss(part)
         clock.append(time.perf_counter())
         loss.backward()  # type: ignore[no-untyped-call]
         clock.append(time.perf_counter())
