@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
-    # The search for a best path through the lattice gives up on a fifth of all recordings; it is not needed here.
+    # The search for the best path through a lattice, not needed here, gives up on a fifth of all recordings.
     decoder = Decoder(Config(lm=None, bestpath=False, loglevel="FATAL"))
     lines, aligned = [], 0
     utterances = read_manifest(args.manifest)
