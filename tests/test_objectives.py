@@ -91,6 +91,14 @@ def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
             read_ctm(tmp_path / name)
 
 
+def test_an_alignment_of_another_corpus_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "clips.ctm").write_text("elsewhere 1 0.0 0.1 AH\n")
+    with pytest.raises(
+        InputError, match=r"names none of the recordings of clips\.jsonl, such as '0000_george'"
+    ):
+        Trainer(recipe, tmp_path / "run")
+
+
 def test_phones_without_an_alignment_are_refused(recipe: Recipe, tmp_path: Path) -> None:
     (source,) = recipe.data.train
     recipe = replace(recipe, data=replace(recipe.data, train=(replace(source, alignment=""),)))

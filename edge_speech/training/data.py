@@ -172,6 +172,7 @@ class TrainingSet:
         rate = frontend.sample_rate
         noises, rirs = (_read_sounds(root, name, rate) for name in (recipe.data.noise, recipe.data.rirs))
         self.phones = PhoneLabels.of(recipe) if recipe.auxiliary else None
+        self._check_alignments()
         self.distort = augment.Chain(recipe.augment, rate, noises, rirs)
 
     def __len__(self) -> int:
@@ -239,6 +240,19 @@ class TrainingSet:
         source = self.sources[int(rng.choice(len(self.sources), p=share))]
         part = source.part(rng, int(rng.integers(len(source.utterances))))
         return augment.change_speed(part, source.sample_rate, speed)
+
+    def _check_alignments(self) -> None:
+        """Raises InputError where a CTM file is not of its source: nothing would be learnt from it."""
+        if self.phones is None:
+            return
+        for source, aligned, what in zip(
+            self.sources, self.phones.sources, self.recipe.data.train, strict=True
+        ):
+            if aligned and not any(u.audio_path.stem in aligned for u in source.utterances):
+                raise InputError(
+                    f"{what.alignment} names none of the recordings of {what.manifest}, such as "
+                    f"{source.utterances[0].audio_path.stem!r}, but {next(iter(aligned))!r}"
+                )
 
     def _labels(self, draw: Draw, count: int) -> npt.NDArray[np.int64] | None:
         """The phone of each of `count` frames; unknown where recordings are joined or surrounded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -153,6 +154,7 @@ class Augment:
             self._check(name, lambda v: len(v) == 2 and v[0] <= v[1], "two numbers, the lower first")
         self._check("rt60_s", lambda value: 0.01 <= value[0] and value[1] <= 10, "from 0.01 to 10 seconds")
         self._check("codecs", bool, "one codec or more")
+        self._check("speeds", lambda v: v and min(v) > 0, "one number or more, each above 0")
 
     def _check(self, name: str, holds: Callable[[Any], bool], allowed: str) -> None:
         value = getattr(self, name)
@@ -247,11 +249,18 @@ class Optimizer:
         for name in ("steps", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"recipe: optimizer.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("batch_s", "warmup_steps", "plateau_patience", "early_stopping"):
+        for name in ("batch_s", "warmup_steps", "weight_decay", "plateau_patience", "early_stopping"):
             if getattr(self, name) < 0:
                 raise InputError(
                     f"recipe: optimizer.{name} is {getattr(self, name)}; it must not be negative"
                 )
+        for name in ("learning_rate", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"recipe: optimizer.{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(
+                f"recipe: optimizer.ema_decay is {self.ema_decay}; it must be from 0 to less than 1"
+            )
         if not 0 < self.plateau_factor < 1:
             raise InputError(
                 f"recipe: optimizer.plateau_factor is {self.plateau_factor}; it must be between 0 and 1"
@@ -290,12 +299,13 @@ class Recipe:
     augment: Augment = Augment()
     auxiliary: Auxiliary | None = None
     distillation: Distillation | None = None
-    regression: Regression = Regression()
+    regression: Regression | None = None
     optimizer: Optimizer = Optimizer()
     run: Run = Run()
 
     def __post_init__(self) -> None:
-        for section, objective in (("auxiliary", "ctc"), ("distillation", "distillation")):
+        sections = {"auxiliary": "ctc", "distillation": "distillation", "regression": "regression"}
+        for section, objective in sections.items():
             if getattr(self, section) is not None and self.objective != objective:
                 raise InputError(
                     f"recipe: [{section}] needs objective = {objective!r}, got {self.objective!r}"
@@ -371,6 +381,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     plain = get_origin(hint) or hint
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if plain is float and isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"recipe: {where} is {value}; it must be a finite number")
     if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
         raise InputError(f"recipe: {where} must be {plain.__name__}, got {value!r}")
     return value

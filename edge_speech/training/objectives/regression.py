@@ -23,7 +23,7 @@ def build(recipe: Recipe, tokens: Tokens, model: Model) -> Objective:
             "objective 'regression' needs data.units = 'numbers' and model.head = 'linear'; the recipe has "
             f"{recipe.data.units!r} and {recipe.model.get('head', 'log_softmax')!r}"
         )
-    return Regression(recipe.regression)
+    return Regression(recipe.regression or recipes.Regression())
 
 
 class Regression(Objective):
