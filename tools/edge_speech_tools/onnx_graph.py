@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -13,6 +14,39 @@ import onnx
 
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Clip", "Cast", "LogSoftmax")
 _SHAPING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Concat", "Slice")
+
+
+LAYERS = ("MatMul", "Gemm", "Conv", "LSTM", "GRU")
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def name_layers(model: onnx.ModelProto, modules: Iterable[str]) -> None:
+    """Give the nodes of LAYERS the names of their modules, while the exporter's notes are still there.
+
+    A module with several nodes (a recurrent one, or one called twice) gives `name`, `name/1`, …
+    """
+    known = set(modules) - {""}
+    counts: dict[str, int] = {}
+    for node in model.graph.node:
+        name = _module_of(node, known) if node.op_type in LAYERS else None
+        if name is not None:
+            counts[name] = counts.get(name, -1) + 1
+            node.name = f"{name}/{counts[name]}" if counts[name] else name
+
+
+def _module_of(node: onnx.NodeProto, known: set[str]) -> str | None:
+    """By the name of its weight; of a Linear, whose weight the exporter turned, by the call that it notes."""
+    for name in node.input:
+        if name.endswith(".weight") and name.removesuffix(".weight") in known:
+            return name.removesuffix(".weight")
+    notes = {note.key: note.value for note in node.metadata_props}
+    scopes = re.findall(r"'([^']*)'", notes.get(_SCOPES, ""))
+    return scopes[-2] if len(scopes) > 1 and scopes[-2] in known else None
+
+
+def layer_of(node: onnx.NodeProto) -> str:
+    """The name of the module that `name_layers` gave a node."""
+    return str(node.name.partition("/")[0])
 
 
 def unsuited_nodes(path: Path, op_types: tuple[str, ...]) -> list[str]:
