@@ -64,8 +64,8 @@ def percentile(histogram: Histogram, percent: float) -> Range:
         return min_max(histogram)
     share = np.cumsum(histogram.counts) / total
     rest = (100 - percent) / 200
-    low = histogram.centres[np.searchsorted(share, rest)]
-    high = histogram.centres[min(np.searchsorted(share, 1 - rest), BINS - 1)]
+    low = histogram.centres[int(np.searchsorted(share, rest))]
+    high = histogram.centres[min(int(np.searchsorted(share, 1 - rest)), BINS - 1)]
     return max(float(low), histogram.least), min(float(high), histogram.greatest)
 
 

@@ -17,13 +17,14 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edge_speech.encoder import FloatArray
-from edge_speech_tools.onnx_graph import layer_of
+from edge_speech_tools.onnx_graph import drop_unread, layer_of
 from edge_speech_tools.scales import Scales, quantise_weight, weight_scales
 
 # Position of the weights among a node's inputs.
 WEIGHTS = {"MatMul": (1,), "Gemm": (1,), "Conv": (1,), "LSTM": (1, 2), "GRU": (1, 2)}
 # Vectors (biases, norms) are not worth a scale: they are few, and products add them up in full precision.
 LEAST_ELEMENTS = 512
+_FLOAT = onnx.TensorProto.FLOAT
 # The domain of onnxruntime's own operators.
 CONTRIB = "com.microsoft"
 
@@ -79,17 +80,28 @@ class Editor:
         node.input[position] = chain[-1].output[0]
 
     def replace_weight(self, node: onnx.NodeProto, weight: Weight, scales: FloatArray, bits: int) -> None:
-        """The weight as int8 with `scales` (C,) of its output channels, dequantised where it is read."""
+        """The weight as int8 with `scales` (C,) of its output channels, dequantised where it is read.
+
+        onnxruntime keeps a DequantizeLinear for products in integers (MatMulNBits, MatMulIntegerToFloat), and
+        where it has none it runs it at every step. Cast and Mul it computes once, when it loads the model.
+        """
         integers = np.moveaxis(quantise_weight(weight.channels, scales, bits), 0, weight.axis)
-        zero = self.constant(f"zeros_{len(scales)}", np.zeros(len(scales), np.int8))
-        inputs = [
-            self.constant(f"{weight.name}_int8", np.ascontiguousarray(integers)),
-            self.constant(f"{weight.name}_scale", scales),
-            zero,
-        ]
-        name = f"{node.name}/{weight.name}/dequantise"
-        chain = helper.make_node("DequantizeLinear", inputs, [name], name=name, axis=weight.axis)
-        self.put_before(node, list(node.input).index(weight.name), chain)
+        stored = self.constant(f"{weight.name}_int8", np.ascontiguousarray(integers))
+        position, name = list(node.input).index(weight.name), f"{node.name}/{weight.name}"
+        if node.op_type in ("MatMul", "Gemm"):
+            scale = self.constant(f"{weight.name}_scale", scales)
+            inputs = [stored, scale, self.constant(f"zeros_{len(scales)}", np.zeros(len(scales), np.int8))]
+            chain = [helper.make_node("DequantizeLinear", inputs, [name], name=name, axis=weight.axis)]
+        else:
+            shape = [-1 if axis == weight.axis else 1 for axis in range(weight.values.ndim)]
+            scale = self.constant(f"{weight.name}_scale", scales.reshape(shape))
+            chain = self.cast_and_scale(stored, scale, name)
+        self.put_before(node, position, *chain)
+
+    def cast_and_scale(self, stored: str, scale: str, name: str) -> list[onnx.NodeProto]:
+        """Integers times their scale, in operators that onnxruntime folds."""
+        cast = helper.make_node("Cast", [stored], [f"{name}/cast"], name=f"{name}/cast", to=_FLOAT)
+        return [cast, helper.make_node("Mul", [f"{name}/cast", scale], [name], name=name)]
 
     def quantise_input(self, node: onnx.NodeProto, scale: float, zero_point: int) -> None:
         """Input 0 through uint8 and back; readers of one tensor with equal scales share the pair."""
@@ -108,6 +120,14 @@ class Editor:
         ]
         self.put_before(node, 0, *chain)
         self._made[key] = names[1]
+
+    def needs(self, domain: str, version: int) -> None:
+        """The model needs at least this version of a domain's operators."""
+        for opset in self.model.opset_import:
+            if opset.domain == domain:
+                opset.version = max(opset.version, version)
+                return
+        self.model.opset_import.append(helper.make_opsetid(domain, version))
 
     def finish(self) -> onnx.ModelProto:
         """The model with all changes in place."""
@@ -148,6 +168,43 @@ def shrink_weights(editor: Editor, bits: int = 8, keep: Container[str] = ()) -> 
     return done
 
 
+def quantise_lstms(editor: Editor, bits: int = 8, keep: Container[str] = ()) -> list[str]:
+    """LSTM → onnxruntime's DynamicQuantizeLSTM: int8 weights, uint8 activations with ranges of the moment.
+
+    Its weights are (directions, inputs, gates), their scales (directions, gates):
+    https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.DynamicQuantizeLSTM
+    """
+    done = []
+    for node in editor.layers():
+        weights = editor.weights(node)
+        if node.op_type != "LSTM" or layer_of(node) in keep or len(weights) != 2:
+            continue
+        inputs, scales = [*node.input, *[""] * (8 - len(node.input))], []
+        for position, weight in zip((1, 2), weights, strict=True):
+            stored, *parameters = _recurrent_weight(editor, weight, bits)
+            inputs[position] = stored
+            scales += parameters
+        new = helper.make_node(
+            "DynamicQuantizeLSTM", [*inputs, *scales], list(node.output), name=node.name, domain=CONTRIB
+        )
+        new.attribute.extend(a for a in node.attribute if a.name != "layout")
+        node.CopyFrom(new)
+        editor.needs(CONTRIB, 1)
+        done.append(layer_of(node))
+    return done
+
+
+def _recurrent_weight(editor: Editor, weight: Weight, bits: int) -> list[str]:
+    """Names of the int8 weight (directions, inputs, gates), scales (directions, gates) and zero points."""
+    scales = np.stack([weight_scales(one, bits) for one in weight.values])
+    integers = [quantise_weight(w, s, bits).T for w, s in zip(weight.values, scales, strict=True)]
+    return [
+        editor.constant(f"{weight.name}_int8", np.ascontiguousarray(np.stack(integers))),
+        editor.constant(f"{weight.name}_scale", scales),
+        editor.constant(f"{weight.name}_zero_point", np.zeros(scales.shape, np.int8)),
+    ]
+
+
 def fuse_products(model: onnx.ModelProto) -> int:
     """Q/DQ → MatMul → Add of a bias as the one node that onnxruntime has for it; returns how many.
 
@@ -170,7 +227,7 @@ def fuse_products(model: onnx.ModelProto) -> int:
             fused[product.output[0]] = fused[node.output[0]]
     fused |= {name: _fused(node, writers, name, []) for name, node in products.items()}
     _replace(graph, fused)
-    model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    Editor(model).needs(CONTRIB, 1)
     return len(fused)
 
 
@@ -213,12 +270,4 @@ def _channel_axis(node: onnx.NodeProto) -> int:
 
 
 def _is_float(tensor: onnx.TensorProto) -> bool:
-    return bool(tensor.data_type == onnx.TensorProto.FLOAT)
-
-
-def drop_unread(graph: onnx.GraphProto) -> None:
-    """Drop constants that no node reads."""
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    return bool(tensor.data_type == _FLOAT)

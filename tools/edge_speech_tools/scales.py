@@ -41,13 +41,16 @@ def most_of(bits: int) -> int:
 def weight_scales(weight: FloatArray, bits: int = 8) -> FloatArray:
     """Scales (C,) with which the largest weight of each output channel of (C, …) is the largest integer."""
     largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
-    return np.maximum(largest / most_of(bits), LEAST_SCALE).astype(np.float32)
+    scales: FloatArray = np.maximum(largest / most_of(bits), LEAST_SCALE).astype(np.float32)
+    return scales
 
 
 def quantise_weight(weight: FloatArray, scales: FloatArray, bits: int = 8) -> npt.NDArray[np.int8]:
     """weight (C, …) as integers, by scales (C,)."""
     shaped = scales.reshape(-1, *[1] * (weight.ndim - 1))
-    return np.clip(np.rint(weight / shaped), -most_of(bits), most_of(bits)).astype(np.int8)
+    integers = np.clip(np.rint(weight / shaped), -most_of(bits), most_of(bits))
+    narrow: npt.NDArray[np.int8] = integers.astype(np.int8)
+    return narrow
 
 
 def input_scales(low: float, high: float) -> tuple[float, int]:

@@ -11,7 +11,7 @@ import torch
 
 from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import CheckFailed, InputError
-from edge_speech_tools.onnx_graph import name_layers, quiet
+from edge_speech_tools.onnx_graph import fold_weights, name_layers, quiet
 from edge_speech_tools.passes import PassResult, Source
 
 BACKEND = "onnxruntime"
@@ -82,6 +82,7 @@ def strip_notes(path: Path, modules: Iterable[str] = ()) -> None:
     """
     model = onnx.load(path)
     name_layers(model, modules)
+    fold_weights(model)
     graph = model.graph
     for noted in [
         model,

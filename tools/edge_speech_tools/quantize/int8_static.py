@@ -27,7 +27,8 @@ class Config:
     """How ranges are measured; `scales` of before (of quantisation-aware training) take the place of that.
 
     Layers in `weights_only` compute in fp32 with int8 weights, as do those without scales, convolutions,
-    recurrent layers, and the first and the last layer. Layers in `keep` stay as they are.
+    GRUs, the first and the last layer. LSTMs compute in integers whose ranges are those of the moment. Layers
+    in `keep` stay as they are.
     """
 
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
@@ -50,6 +51,7 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     unsuited = {*ends, *config.weights_only, *config.keep}
     editor = qdq.Editor(onnx.load(fp32))
     qdq.quantise(editor, {name: layer for name, layer in scales.items() if name not in unsuited})
+    qdq.quantise_lstms(editor, config.calibration.weight_bits, {*config.weights_only, *config.keep})
     qdq.shrink_weights(editor, keep=config.keep)
     model = editor.finish()
     qdq.fuse_products(model)
