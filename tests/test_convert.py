@@ -25,7 +25,14 @@ from streaming_double import StreamingDouble, streaming_double
 
 PASSES = load_passes()
 # Largest difference of log_probs after a whole recording: rounding alone, half precision, eight bits.
-TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2, "int8-dynamic": 0.3, "int8-static": 0.5}
+TOLERANCE = {
+    "fp32": 1e-4,
+    "fp16": 3e-2,
+    "int8-dynamic": 0.3,
+    "int8-weight-only": 0.3,
+    "int4-weight-only": 1.0,
+    "int8-static": 0.5,
+}
 Step = Any
 
 
@@ -128,17 +135,6 @@ def test_tensorrt_is_only_planned(built: dict[str, PassResult]) -> None:
     )
     assert [path.name for path in result.companions] == ["tensorrt_recipe.json"]
     assert "--fp16" in tensorrt.command_line(8, "x.onnx")
-
-
-def test_calibration_sees_running_state(built: dict[str, PassResult], features: FloatArray) -> None:
-    from edge_speech_tools.quantize.int8_static import StreamingCalibration
-
-    fp32, spec = built["onnx"].path, streaming_double().spec
-    reader = StreamingCalibration(fp32, spec, (features,), max_steps=5)
-    feeds = list(iter(reader.get_next, None))
-    assert len(feeds) == 5
-    assert [int(feed["frames_seen"][0]) for feed in feeds] == [0, 4, 8, 12, 16]
-    assert np.abs(feeds[-1]["keys"]).min() > 0
 
 
 def test_static_quantisation_without_recordings_is_refused(tmp_path: Path) -> None:

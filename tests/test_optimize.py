@@ -136,7 +136,13 @@ def test_report_has_its_keys_and_measured_figures(linux: tuple[Path, dict[str, A
         "model", "target", "plan", "decoder", "artifacts", "quality", "performance", "decision", "provenance",
     }  # fmt: skip
     by_precision = {a["precision"]: a for a in report["artifacts"]}
-    assert set(by_precision) == {"fp32", "int8-dynamic", "int8-static"}
+    assert set(by_precision) == {
+        "fp32",
+        "int8-dynamic",
+        "int8-static",
+        "int8-weight-only",
+        "int4-weight-only",
+    }
     assert 0 < by_precision["fp32"]["parity"]["max_abs"] < 1e-3
     assert by_precision["int8-static"]["parity"]["max_abs"] > by_precision["fp32"]["parity"]["max_abs"]
     assert by_precision["int8-dynamic"]["bytes"] < by_precision["fp32"]["bytes"]

@@ -24,8 +24,8 @@ FULL = replace(EVAL, calibration_manifest=Path("calibration.jsonl"))
     ("config", "target", "passes"),
     [
         (PLAIN, LINUX, ["onnx"]),
-        (EVAL, LINUX, ["onnx", "int8_dynamic"]),
-        (FULL, LINUX, ["onnx", "int8_dynamic", "int8_static"]),
+        (EVAL, LINUX, ["onnx", "int4_weights", "int8_dynamic", "int8_weights"]),
+        (FULL, LINUX, ["onnx", "int4_weights", "int8_dynamic", "int8_static", "int8_weights"]),
         (FULL, ANDROID, ["torchscript_mobile", "torchscript_int8_dynamic"]),
         (PLAIN, ORIN, ["onnx", "tensorrt"]),
         (replace(FULL, precision="int8-static"), LINUX, ["onnx", "int8_static"]),
@@ -59,8 +59,10 @@ def test_backends_keep_the_targets_order() -> None:
 def test_what_cannot_be_judged_is_left_out_and_named() -> None:
     without_eval = make_plan(replace(FULL, eval_manifest=None), LINUX, PASSES)
     assert [reason.split(":")[0] for reason in without_eval.left_out] == [
+        "onnxruntime/int4-weight-only",
         "onnxruntime/int8-dynamic",
         "onnxruntime/int8-static",
+        "onnxruntime/int8-weight-only",
     ]
     assert "--eval" in without_eval.left_out[0]
     without_calibration = make_plan(EVAL, LINUX, PASSES)
@@ -72,7 +74,11 @@ def test_what_cannot_be_judged_is_left_out_and_named() -> None:
     ("config", "target", "named"),
     [
         (replace(PLAIN, backends=("tensorrt",)), LINUX, "it has onnxruntime"),
-        (replace(PLAIN, precision="fp16"), LINUX, "it offers fp32, int8-dynamic, int8-static, auto"),
+        (
+            replace(PLAIN, precision="fp16"),
+            LINUX,
+            "it offers fp32, int8-dynamic, int8-static, int8-weight-only, int4-weight-only, auto",
+        ),
         (replace(PLAIN, precision="int4"), LINUX, "int4"),
         (replace(EVAL, precision="int8-static"), LINUX, "--calibration"),
         (replace(PLAIN, precision="fp16", backends=("onnxruntime",)), ORIN, "does not make fp16"),
@@ -87,7 +93,7 @@ def test_what_a_target_does_not_have_is_refused(config: OptimizeConfig, target: 
 def test_the_plan_is_text_and_data() -> None:
     plan = make_plan(FULL, LINUX, PASSES)
     actions = [step["action"] for step in plan.as_json()["steps"]]
-    assert actions == ["load", "build", "build", "build", "parity", "quality", "latency", "choose", "bundle"]
+    assert actions == ["load", *["build"] * 5, "parity", "quality", "latency", "choose", "bundle"]
     assert len(plan.as_text().splitlines()) == len(actions) + len(plan.left_out)
 
 

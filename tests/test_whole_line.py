@@ -23,7 +23,14 @@ FRONTEND = FbankConfig(num_mel_bins=40)
 # Passes whose engine this package has; the others (TensorRT) run on their device.
 RUNNABLE = {name: one for name, one in load_passes().items() if one.BACKEND in backends.available()}
 # Largest difference of log_probs over the recording: rounding, half precision, eight bits.
-TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2, "int8-dynamic": 0.5, "int8-static": 0.5}
+TOLERANCE = {
+    "fp32": 1e-4,
+    "fp16": 3e-2,
+    "int8-dynamic": 0.5,
+    "int8-weight-only": 0.5,
+    "int4-weight-only": 1.0,
+    "int8-static": 0.5,
+}
 # Ends inside a chunk, on one, and before the first.
 LENGTHS = [16000 * 3 + 77, 2560 * 10, 900]
 

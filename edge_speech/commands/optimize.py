@@ -14,7 +14,7 @@ EXAMPLES = (
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --calibration cal.jsonl\n"
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --lm lm.arpa"
 )
-PRECISIONS = ("auto", "fp32", "fp16", "int8-dynamic", "int8-static")
+PRECISIONS = ("auto", "fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,15 +4,80 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import onnx
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Clip", "Cast", "LogSoftmax")
 _SHAPING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Concat", "Slice")
+
+
+LAYERS = ("MatMul", "Gemm", "Conv", "LSTM", "GRU")
+_REORDERING = ("Slice", "Concat", "Unsqueeze", "Squeeze", "Transpose", "Reshape", "Split")
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def name_layers(model: onnx.ModelProto, modules: Iterable[str]) -> None:
+    """Give the nodes of LAYERS the names of their modules, while the exporter's notes are still there.
+
+    A module with several nodes (a recurrent one, or one called twice) gives `name`, `name/1`, …
+    """
+    known = set(modules) - {""}
+    counts: dict[str, int] = {}
+    for node in model.graph.node:
+        name = _module_of(node, known) if node.op_type in LAYERS else None
+        if name is not None:
+            counts[name] = counts.get(name, -1) + 1
+            node.name = f"{name}/{counts[name]}" if counts[name] else name
+
+
+def _module_of(node: onnx.NodeProto, known: set[str]) -> str | None:
+    """By the name of its weight; of a Linear, whose weight the exporter turned, by the call that it notes."""
+    for name in node.input:
+        layer = str(name).removesuffix(".weight")
+        if layer != name and layer in known:
+            return layer
+    notes = {note.key: note.value for note in node.metadata_props}
+    scopes = re.findall(r"'([^']*)'", notes.get(_SCOPES, ""))
+    return scopes[-2] if len(scopes) > 1 and scopes[-2] in known else None
+
+
+def fold_weights(model: onnx.ModelProto) -> None:
+    """Compute what the exporter left to the engine: weights of recurrent layers in ONNX's order of gates."""
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    kept = []
+    for node in graph.node:
+        if node.op_type not in _REORDERING or not all(name in constants for name in node.input if name):
+            kept.append(node)
+            continue
+        values = {name: numpy_helper.to_array(constants[name]) for name in node.input if name}
+        results = ReferenceEvaluator(node).run(None, values)
+        for name, result in zip(node.output, results, strict=True):
+            constants[name] = numpy_helper.from_array(result, name)
+            graph.initializer.append(constants[name])
+    del graph.node[:]
+    graph.node.extend(kept)
+    drop_unread(graph)
+
+
+def drop_unread(graph: onnx.GraphProto) -> None:
+    """Drop constants that no node reads."""
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def layer_of(node: onnx.NodeProto) -> str:
+    """The name of the module that `name_layers` gave a node."""
+    return str(node.name.partition("/")[0])
 
 
 def unsuited_nodes(path: Path, op_types: tuple[str, ...]) -> list[str]:

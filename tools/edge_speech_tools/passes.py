@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -17,14 +17,15 @@ from edge_speech.encoder import FloatArray, StreamingSpec
 class Source:
     """What a pass may read: the model, and what earlier passes wrote into `directory`.
 
-    `calibration` holds the features (T, F) of whole recordings; empty when none were given. `recipe` is the
-    target's table of that name, for facts about the device that a converter writes down.
+    `calibration` holds the features (T, F) of whole recordings, perhaps computed each time they are
+    read; empty when none were given. `recipe` is the target's table of that name, for facts about the device
+    that a converter writes down.
     """
 
     model: torch.nn.Module
     spec: StreamingSpec
     directory: Path
-    calibration: tuple[FloatArray, ...] = ()
+    calibration: Sequence[FloatArray] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -11,7 +11,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from edge_speech.ctc import CtcConfig, CtcPrefixBeam
 from edge_speech.decoder import manifest_decoder
 from edge_speech.encoder import FloatArray, StreamingSpec
 from edge_speech.errors import InputError
-from edge_speech.features import features_of, frontend_from_dict, frontend_to_dict
+from edge_speech.features import frontend_from_dict, frontend_to_dict
 from edge_speech.quality import require_words
 from edge_speech.target import Target, load_target
 from edge_speech.training.checkpoint import LoadedModel, load_model
 from edge_speech_tools import golden, language_model, recordings, report
+from edge_speech_tools.calibration import CalibrationSet
 from edge_speech_tools.choice import Candidate, Choice, Rules, choose
 from edge_speech_tools.contract import check_contract, require_streaming
 from edge_speech_tools.decoding import Line
@@ -38,7 +39,7 @@ from edge_speech_tools.latency import measure_latency
 from edge_speech_tools.passes import Pass, PassResult, Source, load_passes
 from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, Plan, make_plan
 from edge_speech_tools.progress import Progress
-from edge_speech_tools.recordings import RecordingSet, at_rate
+from edge_speech_tools.recordings import RecordingSet
 from edge_speech_tools.reference import TorchEncoder, single_thread
 from edge_speech_tools.report import Inputs
 
@@ -205,12 +206,9 @@ def _build(job: Job, passes: Mapping[str, Pass], work: Path) -> tuple[PassResult
     return tuple(results)
 
 
-def _calibration_features(job: Job) -> tuple[FloatArray, ...]:
-    if job.calibration is None:
-        return ()
-    rate = job.line.frontend.sample_rate
-    taken = job.progress.bar(job.calibration.recordings, "calibration")
-    return tuple(features_of(at_rate(recording, rate), job.line.frontend) for recording in taken)
+def _calibration_features(job: Job) -> Sequence[FloatArray]:
+    """Computed as they are read, so that a set of any length fits into memory."""
+    return CalibrationSet(job.calibration.recordings, job.line.frontend) if job.calibration else ()
 
 
 def _measure(job: Job, results: tuple[PassResult, ...]) -> Measured:

@@ -15,7 +15,7 @@ from edge_speech_tools.passes import Pass
 AUTO = "auto"
 REFERENCE = "fp32"
 # Lossy enough that only a measured WER can admit them.
-NEEDS_EVAL = ("int8-dynamic", "int8-static")
+NEEDS_EVAL = ("int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
 
 
 @dataclass(frozen=True)

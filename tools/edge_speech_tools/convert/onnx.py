@@ -11,7 +11,7 @@ import torch
 
 from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import CheckFailed, InputError
-from edge_speech_tools.onnx_graph import quiet
+from edge_speech_tools.onnx_graph import fold_weights, name_layers, quiet
 from edge_speech_tools.passes import PassResult, Source
 
 BACKEND = "onnxruntime"
@@ -41,7 +41,7 @@ def run(source: Source, config: Config = Config()) -> PassResult:
         raise InputError(
             f"the model cannot be exported to ONNX ({reason}); its forward must be free of branches on data"
         ) from error
-    strip_notes(path)
+    strip_notes(path, layers(source.model))
     check_graph(path, source.spec)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
 
@@ -69,9 +69,20 @@ def example_features(spec: StreamingSpec) -> torch.Tensor:
     return torch.randn(1, spec.window_frames, spec.num_features, generator=torch.Generator().manual_seed(0))
 
 
-def strip_notes(path: Path) -> None:
-    """Drop what the exporter noted for its own debugging: the stack traces hold paths of this machine."""
+def layers(model: torch.nn.Module) -> list[str]:
+    """Names of the modules that have a weight of their own, which their nodes shall have too."""
+    kinds = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.LSTM, torch.nn.GRU)
+    return [name for name, module in model.named_modules() if isinstance(module, kinds)]
+
+
+def strip_notes(path: Path, modules: Iterable[str] = ()) -> None:
+    """Drop what the exporter noted for its own debugging: the stack traces hold paths of this machine.
+
+    What it noted of `modules` lives on as the names of their nodes.
+    """
     model = onnx.load(path)
+    name_layers(model, modules)
+    fold_weights(model)
     graph = model.graph
     for noted in [
         model,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from edge_speech_tools import qdq
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert.onnx import check_graph
 from edge_speech_tools.onnx_graph import quiet, unsuited_nodes
@@ -20,7 +22,8 @@ FILE_NAME = "encoder.int8-dynamic.onnx"
 
 @dataclass(frozen=True)
 class Config:
-    """Convolutions stay fp32: onnxruntime's dynamic ConvInteger is slower and less exact.
+    """Convolutions, GRUs, the first and the last layer compute in fp32 with int8 weights: onnxruntime's
+    dynamic ConvInteger is slower and less exact.
 
     Seven-bit weights (`reduce_range`) cannot overflow the 16-bit sums of x86 processors without VNNI.
     """
@@ -44,5 +47,9 @@ def run(source: Source, config: Config = Config()) -> PassResult:
             reduce_range=config.reduce_range,
             weight_type=QuantType.QInt8,
         )
+    editor = qdq.Editor(onnx.load(path))
+    qdq.quantise_lstms(editor, bits=7 if config.reduce_range else 8)
+    qdq.shrink_weights(editor)
+    onnx.save(editor.finish(), path)
     check_graph(path, source.spec)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
