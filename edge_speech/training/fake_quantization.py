@@ -4,8 +4,8 @@
 that were learnt. What a layer computes is ONNX's DequantizeLinear(QuantizeLinear(x)) on input and weight.
 
 Gradients are those of LSQ (Esser et al. 2020, https://arxiv.org/abs/1902.08153): straight through the
-rounding, none to what is clipped, and to the scale what the rounding did. What is learnt is the logarithm of
-the scale, since an optimiser that takes steps of one size would throw scales of 0.001 about (Jain et al. 2020,
+rounding, none to what is clipped, and to the scale what the rounding did. Learnt is the logarithm of the
+scale, since an optimiser that takes steps of one size would throw scales of 0.001 about (Jain et al. 2020,
 https://arxiv.org/abs/1903.08066). Zero points stay.
 
 A batch norm after a convolution needs no folding here. An exporter that folds it multiplies output channel c
