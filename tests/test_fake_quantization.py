@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,8 @@ def test_a_run_learns_weights_and_scales(digits: Path, trained: Path, tmp_path: 
     scales = min_max_scales(given.model, [features_like_speech()], weight_bits=7)
     start = tmp_path / "scaled.pt"
     save_model(start, replace(given, quantization=scales))
-    found = load_model(train(quantized(digits, start), tmp_path / "run", quiet=True))
+    recipe = quantized(digits, start, freeze_statistics_from=0.0)
+    found = load_model(train(recipe, tmp_path / "run", quiet=True))
     assert list(found.model.state_dict()) == list(given.model.state_dict())
     assert list(found.quantization) == list(scales)
     moved = [s for n, s in found.quantization.items() if s.input_scale != rounded32(scales[n]).input_scale]
@@ -256,6 +258,16 @@ def test_a_run_learns_weights_and_scales(digits: Path, trained: Path, tmp_path: 
         assert learnt.input_scale == pytest.approx(scales[name].input_scale, rel=0.05)
     frozen = [n for n in given.model.state_dict() if "running_" in n or n.startswith("feature_")]
     assert all(torch.equal(found.model.state_dict()[n], given.model.state_dict()[n]) for n in frozen)
+
+
+def test_batch_norm_gathers_until_it_stands_still(digits: Path, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    trainer = Trainer(quantized(digits, trained, steps=4, freeze_statistics_from=0.5), tmp_path / "run")
+    seen = [trainer.model.state_dict()["layers.0.convolution.batch_norm.running_mean"].clone()]
+    for step in range(4):
+        trainer._update(trainer.training_set.parts(step))
+        seen.append(trainer.model.state_dict()["layers.0.convolution.batch_norm.running_mean"].clone())
+    assert [torch.equal(a, b) for a, b in pairwise(seen)] == [False, False, True, True]
 
 
 def test_a_run_measures_the_scales_it_is_not_given(digits: Path, trained: Path, tmp_path: Path) -> None:
@@ -305,6 +317,8 @@ def test_recipes_that_cannot_be(digits: Path, tmp_path: Path) -> None:
         read_recipe(path, ["quantization.enabled=true"])
     with pytest.raises(InputError, match="calibration_batches is 0"):
         read_recipe(path, ["quantization.calibration_batches=0", "model.weights=model.pt"])
+    with pytest.raises(InputError, match="from 0 to 1"):
+        read_recipe(path, ["quantization.freeze_statistics_from=1.5", "model.weights=model.pt"])
     with pytest.raises(InputError, match="one of 4, 5, 6, 7, 8, got 16"):
         read_recipe(path, ["quantization.weight_bits=16", "model.weights=model.pt"])
     assert not read_recipe(path, ["quantization.enabled=false"]).quantized

@@ -43,19 +43,27 @@ class Quantization:
 
     The scales begin as those in `model.weights`; where it has none, at the smallest and largest values in
     `calibration_batches` batches of training, with weights of `weight_bits`. `learn_scales = false` keeps
-    them.
+    them. Batch norm goes by its batches until a share `freeze_statistics_from` of the steps is done, then by
+    what it has gathered, as the engine will (Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342):
+    0 from the first step, 1 never.
     """
 
     enabled: bool = True
     learn_scales: bool = True
     weight_bits: Literal[4, 5, 6, 7, 8] = 8
     calibration_batches: int = 16
+    freeze_statistics_from: float = 0.75
 
     def __post_init__(self) -> None:
         if self.calibration_batches < 1:
             raise InputError(
                 f"recipe: quantization.calibration_batches is {self.calibration_batches}; "
                 "it must be at least 1"
+            )
+        if not 0 <= self.freeze_statistics_from <= 1:
+            raise InputError(
+                f"recipe: quantization.freeze_statistics_from is {self.freeze_statistics_from}; allowed: a "
+                "share of the steps, from 0 to 1"
             )
 
 

@@ -313,9 +313,7 @@ class Recipe:
                     f"recipe: [{section}] needs objective = {objective!r}, got {self.objective!r}"
                 )
         if self.quantized and "weights" not in self.model:
-            raise InputError(
-                "recipe: [quantization] goes on from a trained model; give --set model.weights=model.pt"
-            )
+            raise InputError("recipe: [quantization] goes on from a model; give --set model.weights=model.pt")
 
     @property
     def quantized(self) -> bool:

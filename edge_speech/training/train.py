@@ -232,7 +232,8 @@ class Trainer:
     def _update(self, parts: list[Batch]) -> tuple[float, float]:
         """One step on a batch; its loss and the norm of its gradient before clipping."""
         self.trained.train()
-        if self.scales:
+        how = self.recipe.quantization
+        if self.scales and how and self.step >= how.freeze_statistics_from * self.recipe.optimizer.steps:
             freeze_statistics(self.model)
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
@@ -311,18 +312,8 @@ class Trainer:
         if not self.group.speaks:
             return path
         frontend, config = frontend_to_dict(self.frontend), models.config_of(self.model)
-        save_model(
-            path,
-            LoadedModel(
-                self.model,
-                list(self.tokens.symbols),
-                frontend,
-                self.recipe.architecture,
-                config,
-                metrics,
-                scales,
-            ),
-        )
+        tokens, architecture = list(self.tokens.symbols), self.recipe.architecture
+        save_model(path, LoadedModel(self.model, tokens, frontend, architecture, config, metrics, scales))
         return path
 
 
