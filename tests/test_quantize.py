@@ -12,6 +12,7 @@ import torch
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.training import models
+from edge_speech.training.scales import input_scales, quantise_weight, weight_scales
 from edge_speech_tools import histogram, qdq
 from edge_speech_tools.calibration import (
     METHODS,
@@ -27,7 +28,6 @@ from edge_speech_tools.onnx_graph import layer_of
 from edge_speech_tools.passes import Source, load_passes
 from edge_speech_tools.quantize import int4_weights, int8_static, int8_weights
 from edge_speech_tools.recordings import from_manifest
-from edge_speech_tools.scales import input_scales, quantise_weight, weight_scales
 from edge_speech_tools.streaming import windows
 from test_convert import onnx_step, stream, torch_step
 

@@ -15,6 +15,7 @@ from edge_speech.errors import InputError
 from edge_speech.training import models
 from edge_speech.training.frontends import frontend_for
 from edge_speech.training.models import Model
+from edge_speech.training.scales import LayerScales, check_scales, scales_from_plain, scales_to_plain
 
 FORMAT = "edge-speech-model"
 VERSION = 1
@@ -40,7 +41,8 @@ class LoadedModel:
     """A model in eval mode with everything needed to run it.
 
     `tokens` lists one symbol per output, `<blk>` first; `frontend` is what `frontends.frontend_for` reads;
-    `metrics` holds the figures its training measured.
+    `metrics` holds the figures its training measured. `quantization` has the scales of its layers, if any,
+    for `fake_quantization` and the converters; the weights beside them are floating point.
     """
 
     model: Model
@@ -49,10 +51,11 @@ class LoadedModel:
     architecture: str
     config: dict[str, Any]
     metrics: dict[str, Any] = field(default_factory=dict)
+    quantization: dict[str, LayerScales] = field(default_factory=dict)
 
 
 def save_model(path: Path, loaded: LoadedModel) -> None:
-    """Write model.pt under a temporary name and rename it."""
+    """Write model.pt under a temporary name and rename it. Raises InputError on scales of other layers."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in loaded.model.state_dict().items()}
     data = {
         "format": FORMAT,
@@ -64,6 +67,9 @@ def save_model(path: Path, loaded: LoadedModel) -> None:
         "frontend": loaded.frontend,
         "metrics": loaded.metrics,
     }
+    if loaded.quantization:
+        check_scales(loaded.model, loaded.quantization)
+        data["quantization"] = scales_to_plain(loaded.quantization)
     save_atomically(data, path)
 
 
@@ -127,9 +133,10 @@ def _from_plain(data: dict[str, Any]) -> LoadedModel:
     _check(model, tokens, frontend, str(data["architecture"]))
     model.load_state_dict(data["state_dict"], assign=True)
     model.eval()
-    return LoadedModel(
-        model, tokens, frontend, data["architecture"], dict(data["config"]), dict(data.get("metrics", {}))
-    )
+    config, metrics = dict(data["config"]), dict(data.get("metrics", {}))
+    scales = scales_from_plain(data.get("quantization", {}))
+    check_scales(model, scales)
+    return LoadedModel(model, tokens, frontend, data["architecture"], config, metrics, scales)
 
 
 def _check(model: Model, tokens: list[str], frontend: dict[str, Any], architecture: str) -> None:

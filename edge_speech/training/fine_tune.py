@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from edge_speech.errors import InputError
-from edge_speech.training.checkpoint import load_model
+from edge_speech.training.checkpoint import LoadedModel, load_model
 from edge_speech.training.frontends import TrainingFrontend, frontend_for
 from edge_speech.training.models import Model
 from edge_speech.training.tokens import Tokens
@@ -18,8 +18,8 @@ OUTPUT = "output."
 
 def take_weights(
     model: Model, path: Path, architecture: str, frontend: TrainingFrontend, tokens: Tokens
-) -> None:
-    """Copy the weights of model.pt into `model`, the statistics of its features too.
+) -> LoadedModel:
+    """Copy the weights of model.pt into `model`, the statistics of its features too; gives what it read.
 
     Where the tokens differ, the output layer stays fresh. Raises InputError where anything else does.
     """
@@ -46,3 +46,4 @@ def take_weights(
     with torch.no_grad():
         for name, value in state.items():
             own[name].copy_(value)
+    return given

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from edge_speech.errors import InputError
 from edge_speech.target import read_toml
+from edge_speech.training.fake_quantization import Quantization
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -300,6 +301,7 @@ class Recipe:
     auxiliary: Auxiliary | None = None
     distillation: Distillation | None = None
     regression: Regression | None = None
+    quantization: Quantization | None = None
     optimizer: Optimizer = Optimizer()
     run: Run = Run()
 
@@ -310,6 +312,13 @@ class Recipe:
                 raise InputError(
                     f"recipe: [{section}] needs objective = {objective!r}, got {self.objective!r}"
                 )
+        if self.quantized and "weights" not in self.model:
+            raise InputError("recipe: [quantization] goes on from a model; give --set model.weights=model.pt")
+
+    @property
+    def quantized(self) -> bool:
+        """Whether layers are rounded while they learn."""
+        return self.quantization is not None and self.quantization.enabled
 
 
 def _fold(text: str, manifest: str) -> tuple[int, int]:
@@ -370,7 +379,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         hint = get_args(hint)[0]
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
-            raise InputError(f"recipe: {where} must be one of {', '.join(get_args(hint))}, got {value!r}")
+            raise InputError(
+                f"recipe: {where} must be one of {', '.join(map(str, get_args(hint)))}, got {value!r}"
+            )
         return value
     if is_dataclass(hint):
         return _build(hint, value, where + ".")

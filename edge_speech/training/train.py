@@ -31,12 +31,20 @@ from edge_speech.training import checkpoint, distributed, models, objectives, pl
 from edge_speech.training.checkpoint import LoadedModel, read_plain, save_atomically, save_model
 from edge_speech.training.data import Batch, Parts, TrainingSet, evaluation_set, texts
 from edge_speech.training.early_stopping import EarlyStopping
-from edge_speech.training.fine_tune import take_weights
+from edge_speech.training.fake_quantization import (
+    fake_quantize,
+    freeze_scales,
+    freeze_statistics,
+    min_max_scales,
+    take_out,
+)
+from edge_speech.training.fine_tune import OUTPUT, take_weights
 from edge_speech.training.frontends import frontend_for, frontend_to_dict
 from edge_speech.training.interrupts import held_interrupts
 from edge_speech.training.optimization import Schedule, adamw, autocast, grad_scaler, precision_of
 from edge_speech.training.recipe import Recipe, read_recipe
 from edge_speech.training.run_log import RunLog, environment, write_text
+from edge_speech.training.scales import LayerScales, scales_from_plain, scales_to_plain
 from edge_speech.training.tokens import Tokens
 from edge_speech.training.trackers import Tracker, tracked
 
@@ -72,6 +80,7 @@ class Trainer:
         self.step, self.started = 0, time.monotonic()
         self.losses: list[float] = []  # since the last report
         self.metrics: dict[str, Any] = {}
+        self.scales: dict[str, LayerScales] = {}  # those that quantised layers start with
         self._start_or_resume()
 
     def _start_or_resume(self) -> None:
@@ -85,6 +94,12 @@ class Trainer:
             self._start()
         elif saved["recipe"] != _comparable(self.recipe) or saved["tokens"] != list(self.tokens.symbols):
             raise InputError(f"{path} comes from another recipe; use a new -o folder or remove it")
+        else:
+            self.scales = scales_from_plain(saved.get("quantization", {}))
+        if self.recipe.quantization is not None:
+            fake_quantize(self.model, self.scales)
+            if not self.recipe.quantization.learn_scales:
+                freeze_scales(self.model)
         self.trained.to(self.device)
         self.loss_of = distributed.shared(self.group, self.trained, self._loss)
         self.optimizer = adamw(self.trained, self.recipe.optimizer)
@@ -99,6 +114,7 @@ class Trainer:
         if self.group.speaks:  # the others are given its model
             self._first_weights()
         if self.group.size > 1:
+            self.scales = distributed.gathered(self.group, self.scales)[0]
             distributed.new_random_state(self.group, self.recipe.run.seed, 0)
 
     def _first_weights(self) -> None:
@@ -107,7 +123,20 @@ class Trainer:
             self.model.normalise(*self.training_set.statistics())
         elif recipe.architecture not in models.OFFLINE:
             path = Path(recipe.data.root) / weights
-            take_weights(self.model, path, recipe.architecture, self.frontend, self.tokens)
+            given = take_weights(self.model, path, recipe.architecture, self.frontend, self.tokens)
+            self.scales = self._first_scales(given) if recipe.quantized else {}
+        elif recipe.quantized:
+            raise InputError(f"recipe: [quantization] is for models that stream, not {recipe.architecture}")
+
+    def _first_scales(self, given: LoadedModel) -> dict[str, LayerScales]:
+        """Of the trained model, or measured on the first batches."""
+        how = self.recipe.quantization
+        assert how is not None
+        if given.quantization:
+            kept = tuple(given.tokens) == self.tokens.symbols  # otherwise the output layer is made anew
+            return {n: s for n, s in given.quantization.items() if kept or not f"{n}.".startswith(OUTPUT)}
+        batches = (self.training_set[step].features for step in range(how.calibration_batches))
+        return min_max_scales(self.model.eval(), batches, how.weight_bits)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
@@ -134,6 +163,7 @@ class Trainer:
             "tokens": list(self.tokens.symbols),
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
+            "quantization": scales_to_plain(self.scales),
             **{name: getattr(self, name).state_dict() for name in _STATEFUL},
             "average": self.average,
             "step": self.step,
@@ -202,6 +232,9 @@ class Trainer:
     def _update(self, parts: list[Batch]) -> tuple[float, float]:
         """One step on a batch; its loss and the norm of its gradient before clipping."""
         self.trained.train()
+        how = self.recipe.quantization
+        if self.scales and how and self.step >= how.freeze_statistics_from * self.recipe.optimizer.steps:
+            freeze_statistics(self.model)
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
         for part in parts:
@@ -274,16 +307,13 @@ class Trainer:
             metrics[f"dev_{self.objective.error}"] = self.stopping.error_rate
             metrics["best_step"] = self.stopping.step
         self.model.load_state_dict(self.stopping.weights or self.average)
+        scales = take_out(self.model)
         path = self.folder / "model.pt"
         if not self.group.speaks:
             return path
         frontend, config = frontend_to_dict(self.frontend), models.config_of(self.model)
-        save_model(
-            path,
-            LoadedModel(
-                self.model, list(self.tokens.symbols), frontend, self.recipe.architecture, config, metrics
-            ),
-        )
+        tokens, architecture = list(self.tokens.symbols), self.recipe.architecture
+        save_model(path, LoadedModel(self.model, tokens, frontend, architecture, config, metrics, scales))
         return path
 
 
@@ -325,6 +355,8 @@ def _comparable(recipe: Recipe) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     for name in ("root", "cache"):
         plain["data"].pop(name)
+    if recipe.quantization is None:  # as runs before there was the section have it
+        plain.pop("quantization")
     plain["run"] = {"seed": recipe.run.seed}
     return plain
 

@@ -15,10 +15,10 @@ from edge_speech.encoder import FloatArray, StreamingSpec
 from edge_speech.errors import InputError
 from edge_speech.features import FrontendConfig, features_of
 from edge_speech.training.chunked import ChunkedModel
+from edge_speech.training.scales import LayerScales, Scales, input_scales, weight_scales
 from edge_speech_tools import histogram
 from edge_speech_tools.histogram import Histogram
 from edge_speech_tools.recordings import Recording, at_rate
-from edge_speech_tools.scales import LayerScales, Scales, input_scales, weight_scales
 from edge_speech_tools.streaming import windows
 
 METHODS = ("min-max", "percentile", "entropy", "mse")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_speech.encoder import FloatArray
-from edge_speech_tools.scales import LEVELS
+from edge_speech.training.scales import LEVELS
 
 BINS = 4096
 # Ranges tried on each side of zero, as fractions of the largest value seen.

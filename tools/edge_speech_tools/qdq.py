@@ -17,8 +17,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edge_speech.encoder import FloatArray
+from edge_speech.training.scales import Scales, quantise_weight, weight_scales
 from edge_speech_tools.onnx_graph import drop_unread, layer_of
-from edge_speech_tools.scales import Scales, quantise_weight, weight_scales
 
 # Position of the weights among a node's inputs.
 WEIGHTS = {"MatMul": (1,), "Gemm": (1,), "Conv": (1,), "LSTM": (1, 2), "GRU": (1, 2)}

@@ -11,12 +11,12 @@ from onnx import helper
 
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
+from edge_speech.training.scales import LEAST_SCALE
 from edge_speech_tools import qdq
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert.onnx import check_graph
 from edge_speech_tools.onnx_graph import layer_of, unsuited_nodes
 from edge_speech_tools.passes import PassResult, Source
-from edge_speech_tools.scales import LEAST_SCALE
 
 BACKEND = "onnxruntime"
 PRECISION = "int4-weight-only"

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import onnx
 
 from edge_speech.errors import InputError
+from edge_speech.training.scales import Scales
 from edge_speech_tools import qdq
 from edge_speech_tools.calibration import CalibrationConfig, calibrate
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert.onnx import check_graph
 from edge_speech_tools.onnx_graph import unsuited_nodes
 from edge_speech_tools.passes import PassResult, Source
-from edge_speech_tools.scales import Scales
 
 BACKEND = "onnxruntime"
 PRECISION = "int8-static"
