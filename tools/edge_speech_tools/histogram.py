@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_speech.encoder import FloatArray
-from edge_speech.training.scales import LEVELS
+from edge_speech.training.scales import INPUT_LEVELS
 
 BINS = 4096
 # Ranges tried on each side of zero, as fractions of the largest value seen.
@@ -97,7 +97,7 @@ def _searched(histogram: Histogram, cost: Callable[[Counts, Counts, float, float
 
 
 def _squared_error(counts: Counts, centres: Counts, low: float, high: float) -> float:
-    step = (high - low) / LEVELS
+    step = (high - low) / INPUT_LEVELS
     if step <= 0:
         return float(np.sum(counts * centres**2))
     error = np.clip(low + np.rint((centres - low) / step) * step, low, high) - centres
@@ -113,10 +113,10 @@ def _divergence(counts: Counts, centres: Counts, low: float, high: float) -> flo
     clipped = own.copy()
     clipped[0] += counts[centres < low].sum()
     clipped[-1] += counts[centres > high].sum()
-    level = np.minimum(((centres[inside] - low) * (LEVELS + 1) / (high - low)).astype(int), LEVELS)
+    level = np.minimum(((centres[inside] - low) * (INPUT_LEVELS + 1) / (high - low)).astype(int), INPUT_LEVELS)
     filled = own > 0
-    sums = np.bincount(level, own, LEVELS + 1)
-    sizes = np.bincount(level, filled.astype(float), LEVELS + 1)
+    sums = np.bincount(level, own, INPUT_LEVELS + 1)
+    sizes = np.bincount(level, filled.astype(float), INPUT_LEVELS + 1)
     spread = np.where(filled, sums[level] / np.maximum(sizes[level], 1), 0.0)
     p, q = clipped / clipped.sum(), spread / spread.sum()
     both = p > 0
