@@ -11,36 +11,29 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_speech import bundle
-from edge_speech.backends import load_encoder
 from edge_speech.bundle_manifest import Manifest
 from edge_speech.commands.decoding import decoder_options
-from edge_speech.ctc import CtcConfig, CtcPrefixBeam
 from edge_speech.decoder import manifest_decoder
-from edge_speech.encoder import FloatArray, StreamingSpec
 from edge_speech.errors import InputError
-from edge_speech.features import features_of, frontend_from_dict, frontend_to_dict
-from edge_speech.quality import require_words
+from edge_speech.features import frontend_to_dict
 from edge_speech.target import Target, load_target
-from edge_speech.training.checkpoint import LoadedModel, load_model
-from edge_speech_tools import golden, language_model, recordings, report
+from edge_speech_tools import golden, language_model, report
+from edge_speech_tools.cache import Cache
 from edge_speech_tools.choice import Candidate, Choice, Rules, choose
-from edge_speech_tools.contract import check_contract, require_streaming
-from edge_speech_tools.decoding import Line
-from edge_speech_tools.evaluation import PYTORCH, Measured, Quality, measure_parity, measure_quality
-from edge_speech_tools.language_model import Fit, check_fit, oov_line
-from edge_speech_tools.latency import measure_latency
-from edge_speech_tools.passes import Pass, PassResult, Source, load_passes
-from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, Plan, make_plan
-from edge_speech_tools.progress import Progress
-from edge_speech_tools.recordings import RecordingSet, at_rate
-from edge_speech_tools.reference import TorchEncoder, single_thread
+from edge_speech_tools.evaluation import PYTORCH, Measured
+from edge_speech_tools.job import Job, load_job
+from edge_speech_tools.passes import PassResult, load_passes
+from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, make_plan
+from edge_speech_tools.reference import single_thread
 from edge_speech_tools.report import Inputs
+from edge_speech_tools.stages import build, measure
 
 
 @dataclass(frozen=True)
@@ -49,33 +42,6 @@ class OptimizeResult:
 
     bundle: Path
     report: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything the steps read: checked arguments, the loaded model, the recordings."""
-
-    config: OptimizeConfig
-    target: Target
-    plan: Plan
-    loaded: LoadedModel
-    spec: StreamingSpec
-    line: Line
-    fit: Fit | None
-    evaluation: RecordingSet | None
-    calibration: RecordingSet | None
-    progress: Progress
-
-    @property
-    def compared(self) -> RecordingSet:
-        """What parity and latency are measured on."""
-        made_up = recordings.synthetic(self.line.frontend.sample_rate)
-        return self.evaluation or self.calibration or made_up
-
-    @property
-    def reference(self) -> TorchEncoder:
-        """The PyTorch model as an engine."""
-        return TorchEncoder(self.loaded.model, self.spec)
 
 
 def run_command(args: argparse.Namespace) -> dict[str, Any]:
@@ -107,7 +73,15 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
         force=args.force,
         quiet=args.quiet,
         command=" ".join(["edge-speech", *sys.argv[1:]]),
+        cache=_cache_folder(args),
     )
+
+
+def _cache_folder(args: argparse.Namespace) -> Path | None:
+    if getattr(args, "no_cache", False):
+        return None
+    given = getattr(args, "cache", None)
+    return Path(given) if given else default_cache(Path(args.output))
 
 
 def optimize(config: OptimizeConfig) -> OptimizeResult:
@@ -115,121 +89,47 @@ def optimize(config: OptimizeConfig) -> OptimizeResult:
     target, passes = load_target(config.target), load_passes()
     plan = make_plan(config, target, passes)
     bundle.check_output(config.output, config.force)
-    job = _load(config, target, plan)
-    try:
-        with bundle.new_bundle(config.output, config.force) as folder:
-            with tempfile.TemporaryDirectory(dir=folder.parent) as work, single_thread():
-                content = _run(job, passes, Path(work), folder)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot write {config.output} ({reason}); nothing of it was left") from error
+    with _open_cache(config) as cache:
+        job = load_job(config, target, plan, passes, cache)
+        try:
+            with bundle.new_bundle(config.output, config.force) as folder:
+                with tempfile.TemporaryDirectory(dir=folder.parent) as work, single_thread():
+                    content = _run(job, Path(work), folder)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(f"cannot write {config.output} ({reason}); nothing of it was left") from error
+        if config.cache == default_cache(config.output):
+            cache.drop_unused()
     job.progress.say(f"bundle   {config.output}")
     return OptimizeResult(config.output, content)
 
 
-def _load(config: OptimizeConfig, target: Target, plan: Plan) -> Job:
-    if not config.accuracy_budget >= 0:
-        raise InputError(
-            f"the accuracy budget is {config.accuracy_budget:g}; it must be 0 or more points of WER"
-        )
-    decoder, evaluation = config.decoder.over(None), _evaluation(config)
-    loaded = require_streaming(config.model, load_model(config.model))
-    progress = Progress(config.quiet)
-    if loaded.config.get("head") == "linear":
-        raise InputError(
-            f"{config.model} has a linear head, which gives numbers; a bundle decodes log_probs, so train "
-            "one with model.head = 'log_softmax'"
-        )
-    frontend = frontend_from_dict(loaded.frontend)
-    return Job(
-        config=config,
-        target=target,
-        plan=plan,
-        loaded=loaded,
-        spec=check_contract(loaded.model, len(loaded.tokens), frontend.num_features),
-        line=Line(frontend, loaded.tokens, decoder),
-        fit=_fit(decoder, loaded.tokens, evaluation, progress),
-        evaluation=evaluation,
-        calibration=_calibration(config),
-        progress=progress,
-    )
+def default_cache(output: Path) -> Path:
+    """Where `edge-speech optimize` keeps what it made, unless told: beside the bundle."""
+    return output.with_name(f".{output.name}.cache")
 
 
-def _fit(
-    decoder: CtcConfig | None, tokens: list[str], evaluation: RecordingSet | None, progress: Progress
-) -> Fit | None:
-    """Before minutes of work: does the decoder take its config, and do the language model's words fit?"""
-    if decoder is None:
-        return None
-    CtcPrefixBeam(tokens, decoder)
-    if decoder.lm is None:
-        return None
-    texts = [recording.text for recording in evaluation.recordings] if evaluation else []
-    fit = check_fit(decoder.lm, decoder.lm_level, tokens, texts)
-    if fit.warning():
-        progress.say(f"decoder  {fit.warning()}")
-    if fit.on_texts is not None:
-        progress.say(f"decoder  {oov_line(fit.on_texts)}")
-    return fit
+@contextmanager
+def _open_cache(config: OptimizeConfig) -> Iterator[Cache]:
+    """The cache that was asked for, or one that is gone when the work is done."""
+    if config.cache is not None:
+        yield Cache(config.cache)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Cache(Path(folder) / "cache")
 
 
-def _evaluation(config: OptimizeConfig) -> RecordingSet | None:
-    if config.eval_manifest is None:
-        return None
-    found = recordings.from_manifest(config.eval_manifest)
-    require_words([recording.text for recording in found.recordings])
-    return found
-
-
-def _calibration(config: OptimizeConfig) -> RecordingSet | None:
-    path = config.calibration_manifest
-    return recordings.from_manifest(path, need_text=False) if path else None
-
-
-def _run(job: Job, passes: Mapping[str, Pass], work: Path, folder: Path) -> dict[str, Any]:
+def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     """All steps after loading; returns the report."""
-    measured = _measure(job, _build(job, passes, work))
-    choice = _choose(job, passes, measured)
+    measured = measure(job, build(job, work))
+    choice = _choose(job, measured)
     for reason in choice.reasons:
         job.progress.say(f"choice   {reason}")
     return _write(job, folder, measured, choice)
 
 
-def _build(job: Job, passes: Mapping[str, Pass], work: Path) -> tuple[PassResult, ...]:
-    """Run the passes in the plan's order."""
-    source = Source(job.loaded.model, job.spec, work, _calibration_features(job), job.target.recipe)
-    results = []
-    for name in job.progress.bar(job.plan.passes, "build"):
-        results.append(passes[name].run(source))
-        job.progress.say(f"build    {results[-1].key}: {results[-1].path.stat().st_size} bytes")
-    return tuple(results)
-
-
-def _calibration_features(job: Job) -> tuple[FloatArray, ...]:
-    if job.calibration is None:
-        return ()
-    rate = job.line.frontend.sample_rate
-    taken = job.progress.bar(job.calibration.recordings, "calibration")
-    return tuple(features_of(at_rate(recording, rate), job.line.frontend) for recording in taken)
-
-
-def _measure(job: Job, results: tuple[PassResult, ...]) -> Measured:
-    """Parity, then WER, then latency, of every artifact that an engine here can run."""
-    engines = {
-        r.key: load_encoder(r.check_backend, r.path, job.spec) for r in results if r.check_backend is not None
-    }
-    differences = measure_parity(job.line, job.reference, engines, job.compared, job.progress)
-    quality: dict[str, Quality] = {}
-    if job.evaluation is not None:
-        encoders = {PYTORCH: job.reference, **engines}
-        quality = measure_quality(job.line, encoders, job.evaluation.recordings, job.progress)
-    timed = [r for r in results if r.check_backend == r.backend]
-    latency = measure_latency(job.line, job.spec, timed, job.compared.recordings, job.progress)
-    return Measured(results, differences, quality, latency, job.compared.name)
-
-
-def _choose(job: Job, passes: Mapping[str, Pass], measured: Measured) -> Choice:
-    config = job.config
+def _choose(job: Job, measured: Measured) -> Choice:
+    config, passes = job.config, job.passes
     order = [f"{passes[name].BACKEND}/{passes[name].PRECISION}" for name in job.plan.candidates]
     by_key = {result.key: result for result in measured.results}
     rules = Rules(

@@ -20,7 +20,10 @@ NEEDS_EVAL = ("int8-dynamic", "int8-static")
 
 @dataclass(frozen=True)
 class OptimizeConfig:
-    """`edge-speech optimize`, its arguments. `accuracy_budget` is in percent points of absolute WER."""
+    """`edge-speech optimize`, its arguments. `accuracy_budget` is in percent points of absolute WER.
+
+    `cache` is the folder that keeps finished steps; with None nothing is kept.
+    """
 
     model: Path
     target: str
@@ -34,6 +37,7 @@ class OptimizeConfig:
     force: bool = False
     quiet: bool = False
     command: str = ""
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)
