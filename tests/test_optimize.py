@@ -133,8 +133,8 @@ def test_report_has_its_keys_and_measured_figures(linux: tuple[Path, dict[str, A
     output, report = linux
     assert json.loads((output / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     assert set(report) == {
-        "model", "target", "plan", "decoder", "artifacts", "quality", "performance", "drift", "decision",
-        "provenance",
+        "model", "target", "plan", "findings", "decoder", "artifacts", "quality", "performance", "drift",
+        "decision", "provenance",
     }  # fmt: skip
     by_precision = {a["precision"]: a for a in report["artifacts"]}
     assert set(by_precision) == {"fp32", "int8-dynamic", "int8-static"}
@@ -168,7 +168,7 @@ def test_report_page_is_well_formed_and_self_contained(linux: tuple[Path, dict[s
     text = " ".join(root.itertext())
     for reason in report["decision"]:
         assert reason in text
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
 
 
 def test_android_prefers_the_small_file(model: Path, digits: Path, tmp_path: Path) -> None:

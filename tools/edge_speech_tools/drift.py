@@ -134,8 +134,9 @@ def regression(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[
 
 def _student_975(freedom: int) -> float:
     """97.5 % quantile of Student's t, expanded about the normal one (Abramowitz and Stegun 26.7.5)."""
-    if freedom == 1:
-        return 12.706
+    exact = {1: 12.706205, 2: 4.302653}
+    if freedom in exact:
+        return exact[freedom]
     z, n = 1.959964, float(freedom)
     terms = [
         z,

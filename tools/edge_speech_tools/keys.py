@@ -82,9 +82,9 @@ class Keys:
         streamed = recordings_print(self.evaluation or self.calibration)
         return key_of("drift", artifact, self.checkpoint, streamed, tools_print())
 
-    def lint(self) -> str:
+    def lint(self, precisions: Sequence[str]) -> str:
         """Of the checks of the model itself."""
-        return key_of("lint", self.checkpoint, tools_print())
+        return key_of("lint", self.checkpoint, list(precisions), tools_print())
 
     def _decoder(self) -> Any:
         if self.decoder is None:

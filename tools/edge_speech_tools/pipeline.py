@@ -11,9 +11,9 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from edge_speech import bundle
 from edge_speech.bundle_manifest import Manifest
 from edge_speech.commands.decoding import decoder_options
 from edge_speech.decoder import manifest_decoder
-from edge_speech.errors import InputError
+from edge_speech.errors import CheckFailed, InputError
 from edge_speech.features import frontend_to_dict
 from edge_speech.target import Target, load_target
 from edge_speech_tools import golden, language_model, report
@@ -29,11 +29,12 @@ from edge_speech_tools.cache import Cache
 from edge_speech_tools.choice import Candidate, Choice, Rules, choose
 from edge_speech_tools.evaluation import PYTORCH, Measured
 from edge_speech_tools.job import Job, load_job
+from edge_speech_tools.linter import ERROR, Finding, lint_graphs
 from edge_speech_tools.passes import PassResult, load_passes
 from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, make_plan
 from edge_speech_tools.reference import single_thread
 from edge_speech_tools.report import Inputs
-from edge_speech_tools.stages import build, measure
+from edge_speech_tools.stages import build, cached_steps, lint, measure
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,28 @@ def run_command(args: argparse.Namespace) -> dict[str, Any]:
     config = config_from(args)
     target = load_target(config.target)
     if args.dry_run:
-        plan = make_plan(config, target, load_passes())
-        if not args.json:
-            print(plan.as_text())
-        return {"target": target.name, "plan": plan.as_json()}
+        return dry_run(config, target, show=not args.json)
     result = optimize(config)
     return {"bundle": str(result.bundle), **result.report}
+
+
+def dry_run(config: OptimizeConfig, target: Target, show: bool) -> dict[str, Any]:
+    """The plan, what of it is kept already, and what the linter finds; builds and writes nothing.
+
+    Without the files only the plan. Raises InputError on bad input.
+    """
+    passes = load_passes()
+    plan, findings = make_plan(config, target, passes), []
+    given = [config.model, config.eval_manifest, config.calibration_manifest]
+    if all(path.exists() for path in given if path is not None):
+        with tempfile.TemporaryDirectory() as work, single_thread():
+            job = load_job(config, target, plan, passes, Cache(config.cache or Path(work)))
+            plan = plan.marked(cached_steps(job))
+            findings = lint(replace(job, cache=Cache(Path(work))))
+    if show:
+        print("\n".join([plan.as_text(), *(f"    {finding.line()}" for finding in findings)]))
+    found = [finding.as_json() for finding in findings]
+    return {"target": target.name, "plan": plan.as_json(), "findings": found}
 
 
 def config_from(args: argparse.Namespace) -> OptimizeConfig:
@@ -121,11 +138,26 @@ def _open_cache(config: OptimizeConfig) -> Iterator[Cache]:
 
 def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     """All steps after loading; returns the report."""
-    measured = measure(job, build(job, work))
+    job = replace(job, plan=job.plan.marked(cached_steps(job)))
+    findings = lint(job)
+    _tell(job, findings)
+    made = build(job, work)
+    of_graphs = lint_graphs(made.results)
+    _tell(job, of_graphs)
+    measured = measure(job, made)
     choice = _choose(job, measured)
     for reason in choice.reasons:
         job.progress.say(f"choice   {reason}")
-    return _write(job, folder, measured, choice)
+    return _write(job, folder, measured, choice, (*findings, *of_graphs))
+
+
+def _tell(job: Job, findings: Sequence[Finding]) -> None:
+    """Say what the linter found. Raises CheckFailed on an error."""
+    for finding in findings:
+        job.progress.say(f"lint     {finding.line()}")
+    errors = [finding for finding in findings if finding.severity == ERROR]
+    if errors:
+        raise CheckFailed(f"{errors[0].message}; {errors[0].remedy}; the bundle was not written")
 
 
 def _choose(job: Job, measured: Measured) -> Choice:
@@ -164,7 +196,9 @@ def _is_target(target: Target) -> bool:
     return platform.machine().lower().replace("amd64", "x86_64").replace("arm64", "aarch64") == target.arch
 
 
-def _write(job: Job, folder: Path, measured: Measured, choice: Choice) -> dict[str, Any]:
+def _write(
+    job: Job, folder: Path, measured: Measured, choice: Choice, findings: Sequence[Finding]
+) -> dict[str, Any]:
     """Fill the bundle's folder; returns the report."""
     by_key = {result.key: result for result in measured.results}
     kept = [by_key[key] for key in choice.kept]
@@ -173,7 +207,7 @@ def _write(job: Job, folder: Path, measured: Measured, choice: Choice) -> dict[s
         shutil.copyfile(path, folder / path.name)
     recording = job.compared.recordings[0]
     vectors = golden.write_golden(folder, job.line, job.reference, recording)
-    content = report.content(_inputs(job, recording.name), measured, choice)
+    content = report.content(_inputs(job, recording.name, findings), measured, choice)
     report.write(folder, content)
     reports = [*report.FILES, *(path.name for path in companions)]
     manifest = Manifest(
@@ -204,7 +238,7 @@ def _entry(folder: Path, result: PassResult, measured: Measured) -> bundle.Artif
     )
 
 
-def _inputs(job: Job, golden_name: str) -> Inputs:
+def _inputs(job: Job, golden_name: str, findings: Sequence[Finding]) -> Inputs:
     """What the report says about where the bundle comes from."""
     return Inputs(
         config=job.config,
@@ -216,4 +250,5 @@ def _inputs(job: Job, golden_name: str) -> Inputs:
         evaluation=job.evaluation.name if job.evaluation else None,
         golden=f"{job.compared.name}: {golden_name}",
         latency_is_targets=_is_target(job.target),
+        findings=findings,
     )

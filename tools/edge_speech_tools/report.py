@@ -17,6 +17,7 @@ from edge_speech_tools import provenance
 from edge_speech_tools.choice import Choice
 from edge_speech_tools.drift import summary
 from edge_speech_tools.evaluation import PYTORCH, Measured, Quality
+from edge_speech_tools.linter import Finding
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.plan import OptimizeConfig, Plan
 from edge_speech_tools.report_html import as_html
@@ -38,6 +39,7 @@ class Inputs:
     evaluation: str | None
     golden: str
     latency_is_targets: bool
+    findings: Sequence[Finding] = ()
 
 
 def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any]:
@@ -46,6 +48,7 @@ def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any
         "model": _model(inputs),
         "target": asdict(inputs.target),
         "plan": inputs.plan.as_json(),
+        "findings": [finding.as_json() for finding in inputs.findings],
         "decoder": inputs.decoder,
         "artifacts": [_artifact(r, measured, choice) for r in measured.results],
         "quality": _quality(inputs, measured),

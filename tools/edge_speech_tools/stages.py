@@ -32,6 +32,7 @@ from edge_speech_tools.evaluation import (
 )
 from edge_speech_tools.job import Job
 from edge_speech_tools.latency import measure_latency
+from edge_speech_tools.linter import Finding, lint_model, lint_recordings
 from edge_speech_tools.parity import Parity
 from edge_speech_tools.passes import PassResult, Source
 from edge_speech_tools.recordings import at_rate
@@ -52,6 +53,18 @@ class Made:
     def runnable(self) -> list[str]:
         """Keys of the artifacts that an engine here can run."""
         return [r.key for r in self.results if r.check_backend is not None]
+
+
+def lint(job: Job) -> list[Finding]:
+    """Before anything is built: the model (once for each checkpoint), then the recordings."""
+    precisions = sorted({job.passes[name].PRECISION for name in job.plan.candidates})
+
+    def of_model() -> list[dict[str, str]]:
+        return [one.as_json() for one in lint_model(job.loaded.model, job.spec, precisions)]
+
+    plain = job.cache.value("lint", job.keys.lint(precisions), of_model)
+    given = lint_recordings(job.calibration, job.evaluation, job.config.accuracy_budget)
+    return [*(Finding(**one) for one in plain), *given]
 
 
 # -- building -----------------------------------------------------------------------------------------------
@@ -175,8 +188,12 @@ def _quality(job: Job, made: Made, key: str) -> Quality:
         found = measure_quality(job.line, {key: encoder}, recordings, job.progress)[key]
         return {"score": _score(found.score), "greedy": _score(found.greedy)}
 
-    plain = job.cache.value(f"quality-{key}", job.keys.quality(made.hashes.get(key, key)), judge)
+    step, of = f"quality-{key}", job.keys.quality(made.hashes.get(key, key))
+    known = job.cache.get(step, of)
+    plain = job.cache.put(step, of, judge()).value if known is None else known.value
     scores = {name: Score(*(np.array(c, np.int64) for c in columns)) for name, columns in plain.items()}
+    if known is not None:
+        job.progress.say(f"quality  {key}: WER {scores['score'].wer:.2f} % (cached)")
     return Quality(**scores)
 
 
@@ -246,3 +263,34 @@ def _keep_arrays(job: Job, step: str, key: str, value: Any, arrays: Sequence[Flo
 def _arrays(entry: Entry) -> list[FloatArray]:
     with np.load(entry.folder / _ARRAYS_FILE, allow_pickle=False) as arrays:
         return [arrays[f"a{i}"] for i in range(len(arrays.files))]
+
+
+# -- what is there already ----------------------------------------------------------------------------------
+
+
+def cached_steps(job: Job) -> dict[str, str]:
+    """By action (of builds with the artifact's key): "cached", or how much of it is."""
+    hashes: dict[str, str | None] = {}
+    marks = {}
+    for name in job.plan.passes:
+        entry = job.cache.get(f"build-{name}", job.keys.build(name))
+        key = f"{job.passes[name].BACKEND}/{job.passes[name].PRECISION}"
+        hashes[key] = entry.value["sha256"] if entry else None
+        marks[f"build {key}"] = "cached" if entry else ""
+    for step, key_of_step in (("parity", job.keys.parity), ("drift", job.keys.drift)):
+        there = [_is_there(job, f"{step}-{k}", key_of_step, sha) for k, sha in hashes.items()]
+        marks[step] = _share(there)
+    judged = [
+        _is_there(job, f"quality-{k}", job.keys.quality, s) for k, s in {**hashes, PYTORCH: PYTORCH}.items()
+    ]
+    return {**marks, "quality": _share(judged) if job.evaluation else ""}
+
+
+def _is_there(job: Job, step: str, key_of_step: Callable[[str], str], sha256: str | None) -> bool:
+    return sha256 is not None and job.cache.get(step, key_of_step(sha256)) is not None
+
+
+def _share(there: Sequence[bool]) -> str:
+    if all(there):
+        return "cached"
+    return f"{sum(there)} of {len(there)} cached" if any(there) else ""
