@@ -42,7 +42,7 @@ class OptimizeConfig:
 
 @dataclass(frozen=True)
 class Step:
-    """One action of the plan: what is done, to what, and how; `cached` says how much of it is kept already."""
+    """One action of the plan: what is done, to what, and how; `cached` says how much is kept already."""
 
     action: str
     subject: str

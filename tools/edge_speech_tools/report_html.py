@@ -16,9 +16,11 @@ from edge_speech_tools.svg import Bar, Interval, bar_chart, interval_chart
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5c6675; --paper: #ffffff; --line: #d9dee5;
-  --card: #f5f7fa; --good: #1a7f4b; --plan: #8a6100; --bad: #b3261e; --mark: #2563c9; --mark2: #7aa5ea; --mark3: #b9d0f5; }
+  --card: #f5f7fa; --good: #1a7f4b; --plan: #8a6100; --bad: #b3261e; --mark: #2563c9;
+  --mark2: #7aa5ea; --mark3: #b9d0f5; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa5b4; --paper: #14181e;
-  --line: #323a45; --card: #1c222a; --good: #56c88b; --plan: #e0b04c; --bad: #f2726a; --mark: #6ea2f5; --mark2: #3f69ac;
+  --line: #323a45; --card: #1c222a; --good: #56c88b; --plan: #e0b04c; --bad: #f2726a; --mark: #6ea2f5;
+  --mark2: #3f69ac;
   --mark3: #2b4570; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }

@@ -121,8 +121,8 @@ class _Axes:
         ys = [y for _, y in points if math.isfinite(y)]
         if log_y:
             positive = [y for y in ys if y > 0] or [1.0]
-            self.low, self.high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
-            self.high = max(self.high, self.low + 1)
+            self.low = float(math.floor(math.log10(min(positive))))
+            self.high = max(self.low + 1, float(math.ceil(math.log10(max(positive)))))
         else:
             self.low, self.high = 0.0, (max(ys, default=1.0) or 1.0) * 1.1
 
