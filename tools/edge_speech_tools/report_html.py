@@ -98,7 +98,8 @@ def _list(sentences: Iterable[str]) -> str:
 
 
 _ARTIFACT_HEADS = (
-    "artifact", "file", "status", "KiB", "of fp32", "largest difference", "mean", "same best token", "same text"
+    "artifact", "file", "status", "KiB", "of fp32", "largest difference", "mean", "same best token",
+    "same text",
 )  # fmt: skip
 
 

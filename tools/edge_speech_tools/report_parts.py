@@ -90,7 +90,9 @@ def sensitivity(layers: list[dict[str, Any]]) -> str:
     ordered = sorted(layers, key=lambda one: -one["divergence"])
     shown = ordered[:_PICTURED]
     chart = bar_chart([Bar(o["layer"], (o["divergence"],)) for o in shown], ("",), "", "Sensitivity by layer")
-    caption = f"Divergence of log_probs when this layer alone is quantised; the first {len(shown)} of {len(layers)}."
+    caption = (
+        f"Divergence of log_probs when only this layer is quantised; {len(shown)} of {len(layers)} layers."
+    )
     heads = ["layer", "precision", "parameters", "divergence", "WER added"]
     return figure(chart, caption) + table(heads, [("", _layer_cells(o)) for o in ordered], text_columns=2)
 
