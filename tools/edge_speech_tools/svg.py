@@ -151,10 +151,8 @@ class _Axes:
             value = self.largest_x * i / 4
             figure = f'y="{_PLOT_HEIGHT + 18}" text-anchor="middle">{value:.3g}</text>'
             parts.append(f'<text class="soft" x="{self.x(value):.1f}" {figure}')
-        middle = (_MARGIN + self.end) / 2
-        parts.append(
-            f'<text class="soft" x="{middle}" y="{_PLOT_HEIGHT + 38}" text-anchor="middle">{escape(x_label)}</text>'
-        )
+        middle, y = (_MARGIN + self.end) / 2, _PLOT_HEIGHT + 38
+        parts.append(f'<text class="soft" x="{middle}" y="{y}" text-anchor="middle">{escape(x_label)}</text>')
         return parts
 
     def _ticks(self) -> list[float]:
