@@ -165,5 +165,5 @@ def summary(drift: Drift) -> dict[str, Any]:
 
 def drift_line(key: str, drift: Drift) -> str:
     """One measurement in words."""
-    grows = f": {drift.warning}" if drift.warning else ", no growth"
+    grows = f": {drift.warning}" if drift.warning else f", {drift.slope_per_minute:+.1e} a minute"
     return f"drift    {key}: {drift.mean_abs:.2e} on average over {drift.seconds:.0f} s{grows}"

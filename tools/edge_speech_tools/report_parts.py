@@ -81,8 +81,12 @@ def drift(measured: list[dict[str, Any]]) -> str:
 def _drift_cells(m: dict[str, Any]) -> list[str]:
     figures = [f"{m[k]:.2e}" for k in ("mean_abs", "kl", "first", "last", "slope_per_minute")]
     low, high = m["slope_ci95"]
-    verdict = f'<span class="warning">{escape(m["warning"])}</span>' if m["warning"] else "no growth"
+    verdict = f'<span class="warning">{escape(m["warning"])}</span>' if m["warning"] else _unwarned(low)
     return [escape(key_of_entry(m)), *figures, f"{low:+.1e} … {high:+.1e}", verdict]
+
+
+def _unwarned(low: float) -> str:
+    return "grows, by less than double" if low > 0 else "no growth"
 
 
 def sensitivity(layers: list[dict[str, Any]]) -> str:
