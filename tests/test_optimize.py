@@ -25,7 +25,7 @@ from edge_speech.quality import Score
 from edge_speech.recognizer import Recognizer
 from edge_speech.training.checkpoint import LoadedModel, load_model, save_model
 from edge_speech.training.models import conformer
-from edge_speech_tools import pipeline, reference
+from edge_speech_tools import job, pipeline, reference, stages
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.evaluation import PYTORCH, Quality
 from edge_speech_tools.passes import PassResult, Source
@@ -133,7 +133,8 @@ def test_report_has_its_keys_and_measured_figures(linux: tuple[Path, dict[str, A
     output, report = linux
     assert json.loads((output / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     assert set(report) == {
-        "model", "target", "plan", "decoder", "artifacts", "quality", "performance", "decision", "provenance",
+        "model", "target", "plan", "findings", "decoder", "artifacts", "quality", "performance", "drift",
+        "decision", "provenance",
     }  # fmt: skip
     by_precision = {a["precision"]: a for a in report["artifacts"]}
     assert set(by_precision) == {
@@ -173,7 +174,7 @@ def test_report_page_is_well_formed_and_self_contained(linux: tuple[Path, dict[s
     text = " ".join(root.itertext())
     for reason in report["decision"]:
         assert reason in text
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
 
 
 def test_android_prefers_the_small_file(model: Path, digits: Path, tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_an_existing_output_is_refused_before_any_work(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bundle").mkdir()
-    monkeypatch.setattr(pipeline, "load_model", lambda path: pytest.fail("work was begun"))
+    monkeypatch.setattr(job, "load_model", lambda path: pytest.fail("work was begun"))
     with pytest.raises(InputError, match="--force"):
         pipeline.optimize(config_of(model, tmp_path / "bundle", "linux-x86_64"))
 
@@ -241,7 +242,7 @@ def test_accuracy_gate(model: Path, digits: Path, tmp_path: Path, monkeypatch: p
         scores = {key: Score(np.array([int(key != PYTORCH), 0, 0, 0, 0]), words) for key in encoders}
         return {key: Quality(score, score) for key, score in scores.items()}
 
-    monkeypatch.setattr(pipeline, "measure_quality", one_error_more)
+    monkeypatch.setattr(stages, "measure_quality", one_error_more)
     config = config_of(model, tmp_path / "bundle", "linux-x86_64", eval_manifest=digits / "clips.jsonl")
     with pytest.raises(CheckFailed, match=r"\+4\.00 points, over the accuracy budget of 0\.5"):
         pipeline.optimize(config)

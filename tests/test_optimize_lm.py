@@ -205,7 +205,7 @@ def test_a_beam_without_a_model(tmp_path: Path) -> None:
 
 
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_build", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr(pipeline, "build", lambda *_: pytest.fail("work was begun"))
 
 
 @pytest.mark.parametrize(

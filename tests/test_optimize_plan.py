@@ -93,7 +93,8 @@ def test_what_a_target_does_not_have_is_refused(config: OptimizeConfig, target: 
 def test_the_plan_is_text_and_data() -> None:
     plan = make_plan(FULL, LINUX, PASSES)
     actions = [step["action"] for step in plan.as_json()["steps"]]
-    assert actions == ["load", *["build"] * 5, "parity", "quality", "latency", "choose", "bundle"]
+    measured = ["parity", "quality", "latency", "drift"]
+    assert actions == ["load", "lint", *["build"] * 5, *measured, "choose", "bundle"]
     assert len(plan.as_text().splitlines()) == len(actions) + len(plan.left_out)
 
 

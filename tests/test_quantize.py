@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,7 +208,7 @@ def test_given_scales_take_the_place_of_calibration(tmp_path: Path) -> None:
     source = Source(model, model.spec, tmp_path)
     streaming_onnx.run(source)
     scales = calibrate(model, model.spec, [features()])
-    int8_static.run(source, int8_static.Config(scales={"layers.0.expand": scales["layers.0.expand"]}))
+    int8_static.run(replace(source, scales={"layers.0.expand": scales["layers.0.expand"]}))
     graph = graph_of(tmp_path / int8_static.FILE_NAME)
     assert [n.name for n in graph.node if n.op_type == "MatMulIntegerToFloat"] == ["layers.0.expand"]
 

@@ -37,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backends", metavar="a,b", help="engines to build for (default: the target's)")
     add_decoder_options(parser.add_argument_group("the bundle's decoder (greedy unless given)"))
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
+    parser.add_argument(
+        "--cache", metavar="DIR", help="where finished steps are kept (default: .BUNDLE.cache beside BUNDLE)"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="make every step anew, keep none")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from edge_speech.ctc import CtcConfig, CtcGreedy, CtcPrefixBeam
 from edge_speech.decoder import text_of
 from edge_speech.encoder import Encoder, FloatArray
-from edge_speech.features import FrontendConfig
+from edge_speech.features import FrontendConfig, features_of
 from edge_speech.recognizer import Recognizer
-from edge_speech_tools.recordings import Recording
+from edge_speech_tools.recordings import Recording, at_rate
+from edge_speech_tools.reference import TorchEncoder, rows
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,17 @@ def decode(
         stream.accept_waveform(samples, sample_rate)
         stream.input_finished()
         yield Decoded(stream.result.text, stream.log_probs() if keep_log_probs else None)
+
+
+def decode_reference(
+    line: Line, reference: TorchEncoder, recordings: Iterable[Recording]
+) -> Iterator[Decoded]:
+    """Each recording by PyTorch, many chunks at a time: what every artifact's stream must say."""
+    greedy = CtcGreedy(line.tokens, 0)
+    for recording in recordings:
+        features = features_of(at_rate(recording, line.frontend.sample_rate), line.frontend)
+        log_probs = rows(reference.model, reference.spec, features)
+        yield Decoded(text_of(greedy, log_probs), log_probs)
 
 
 def final_text(decoder: CtcGreedy | CtcPrefixBeam, decoded: Decoded) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge_speech import quality
@@ -11,11 +11,13 @@ from edge_speech.decoder import open_decoder
 from edge_speech.encoder import Encoder
 from edge_speech.quality import Score
 from edge_speech_tools import parity
-from edge_speech_tools.decoding import Line, decode, final_text
+from edge_speech_tools.decoding import Decoded, Line, decode, decode_reference, final_text
+from edge_speech_tools.drift import Drift
 from edge_speech_tools.parity import Parity
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.progress import Progress
 from edge_speech_tools.recordings import Recording, RecordingSet
+from edge_speech_tools.reference import TorchEncoder
 
 PARITY_RECORDINGS = 20
 PYTORCH = "pytorch"
@@ -33,8 +35,8 @@ class Quality:
 class Measured:
     """What the passes made, and what was measured of each by `backend/precision`.
 
-    `parity`, `quality` and `latency` hold no entry where nothing was measured; `quality` has one more,
-    `pytorch`. `latency` values have the keys of `edge-speech bench`. `compared` names the recordings.
+    `parity`, `quality`, `latency` and `drift` hold no entry where nothing was measured; `quality` has one
+    more, `pytorch`. `latency` values have the keys of `edge-speech bench`. `compared` names the recordings.
     """
 
     results: tuple[PassResult, ...]
@@ -42,28 +44,27 @@ class Measured:
     quality: Mapping[str, Quality]
     latency: Mapping[str, dict[str, Any]]
     compared: str
+    drift: Mapping[str, Drift] = field(default_factory=dict)
+
+
+def measure_reference(
+    line: Line, reference: TorchEncoder, compared: RecordingSet, progress: Progress
+) -> list[Decoded]:
+    """What the artifacts are compared with: the first recordings by PyTorch, log_probs kept."""
+    recordings = compared.recordings[:PARITY_RECORDINGS]
+    return list(decode_reference(line, reference, progress.bar(recordings, f"parity {PYTORCH}")))
 
 
 def measure_parity(
-    line: Line, reference: Encoder, engines: Mapping[str, Encoder], compared: RecordingSet, progress: Progress
-) -> dict[str, Parity]:
-    """Each artifact against PyTorch over whole recordings. Raises CheckFailed when an fp32 one differs."""
-    recordings = compared.recordings[:PARITY_RECORDINGS]
-
-    def run(encoder: Encoder, label: str) -> list[Any]:
-        return list(decode(line, encoder, progress.bar(recordings, f"parity {label}"), keep_log_probs=True))
-
-    wanted = run(reference, PYTORCH)
-    found = {}
-    for key, encoder in engines.items():
-        found[key] = parity.compare(wanted, run(encoder, key))
-        progress.say(_parity_line(key, found[key]))
-        if key.endswith("/fp32"):
-            parity.check_fp32(key, found[key])
-    return found
+    line: Line, engine: Encoder, wanted: Sequence[Decoded], compared: RecordingSet, progress: Progress
+) -> Parity:
+    """One artifact against what PyTorch gives, over whole recordings."""
+    recordings = progress.bar(compared.recordings[:PARITY_RECORDINGS], "parity")
+    return parity.compare(wanted, decode(line, engine, recordings, keep_log_probs=True))
 
 
-def _parity_line(key: str, p: Parity) -> str:
+def parity_line(key: str, p: Parity) -> str:
+    """One measurement in words."""
     return (
         f"parity   {key}: log_probs differ by up to {p.max_abs:.2e}, {p.argmax_agreement:.2%} of {p.frames} "
         f"frames and {p.text_identical:.0%} of {p.recordings} texts agree"
@@ -77,10 +78,16 @@ def measure_quality(
     references = [recording.text for recording in recordings]
     decoder, found = open_decoder(line.tokens, line.decoder), {}
     for key, encoder in encoders.items():
-        heard = decode(line, encoder, progress.bar(recordings, f"WER {key}"), keep_log_probs=True)
+        heard = _heard(line, encoder, progress.bar(recordings, f"WER {key}"))
         texts = [(final_text(decoder, one), one.text) for one in heard]
         final, greedy = (quality.score(references, column) for column in zip(*texts, strict=True))
         found[key] = Quality(final, greedy)
         beside = "" if line.decoder is None else f", greedy {greedy.wer:.2f} %"
         progress.say(f"quality  {key}: WER {final.wer:.2f} %{beside}")
     return found
+
+
+def _heard(line: Line, encoder: Encoder, recordings: Iterable[Recording]) -> Iterable[Decoded]:
+    if isinstance(encoder, TorchEncoder):
+        return decode_reference(line, encoder, recordings)
+    return decode(line, encoder, recordings, keep_log_probs=True)

@@ -113,7 +113,9 @@ def _divergence(counts: Counts, centres: Counts, low: float, high: float) -> flo
     clipped = own.copy()
     clipped[0] += counts[centres < low].sum()
     clipped[-1] += counts[centres > high].sum()
-    level = np.minimum(((centres[inside] - low) * (INPUT_LEVELS + 1) / (high - low)).astype(int), INPUT_LEVELS)
+    level = np.minimum(
+        ((centres[inside] - low) * (INPUT_LEVELS + 1) / (high - low)).astype(int), INPUT_LEVELS
+    )
     filled = own > 0
     sums = np.bincount(level, own, INPUT_LEVELS + 1)
     sizes = np.bincount(level, filled.astype(float), INPUT_LEVELS + 1)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import torch
 
 from edge_speech.encoder import FloatArray, StreamingSpec
+from edge_speech.training.scales import Scales
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Source:
 
     `calibration` holds the features (T, F) of whole recordings, perhaps computed each time they are
     read; empty when none were given. `recipe` is the target's table of that name, for facts about the device
-    that a converter writes down.
+    that a converter writes down. `scales` are those that quantisation-aware training left in the checkpoint.
     """
 
     model: torch.nn.Module
@@ -27,6 +28,7 @@ class Source:
     directory: Path
     calibration: Sequence[FloatArray] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    scales: Scales = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,37 +11,30 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edge_speech import bundle
-from edge_speech.backends import load_encoder
 from edge_speech.bundle_manifest import Manifest
 from edge_speech.commands.decoding import decoder_options
-from edge_speech.ctc import CtcConfig, CtcPrefixBeam
 from edge_speech.decoder import manifest_decoder
-from edge_speech.encoder import FloatArray, StreamingSpec
-from edge_speech.errors import InputError
-from edge_speech.features import frontend_from_dict, frontend_to_dict
-from edge_speech.quality import require_words
+from edge_speech.errors import CheckFailed, InputError
+from edge_speech.features import frontend_to_dict
 from edge_speech.target import Target, load_target
-from edge_speech.training.checkpoint import LoadedModel, load_model
-from edge_speech_tools import golden, language_model, recordings, report
-from edge_speech_tools.calibration import CalibrationSet
+from edge_speech_tools import golden, language_model, report
+from edge_speech_tools.cache import Cache
 from edge_speech_tools.choice import Candidate, Choice, Rules, choose
-from edge_speech_tools.contract import check_contract, require_streaming
-from edge_speech_tools.decoding import Line
-from edge_speech_tools.evaluation import PYTORCH, Measured, Quality, measure_parity, measure_quality
-from edge_speech_tools.language_model import Fit, check_fit, oov_line
-from edge_speech_tools.latency import measure_latency
-from edge_speech_tools.passes import Pass, PassResult, Source, load_passes
-from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, Plan, make_plan
-from edge_speech_tools.progress import Progress
-from edge_speech_tools.recordings import RecordingSet
-from edge_speech_tools.reference import TorchEncoder, single_thread
+from edge_speech_tools.evaluation import PYTORCH, Measured
+from edge_speech_tools.job import Job, load_job
+from edge_speech_tools.linter import ERROR, Finding, lint_graphs
+from edge_speech_tools.passes import PassResult, load_passes
+from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, make_plan
+from edge_speech_tools.reference import single_thread
 from edge_speech_tools.report import Inputs
+from edge_speech_tools.stages import build, cached_steps, lint, measure
 
 
 @dataclass(frozen=True)
@@ -52,44 +45,33 @@ class OptimizeResult:
     report: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Job:
-    """Everything the steps read: checked arguments, the loaded model, the recordings."""
-
-    config: OptimizeConfig
-    target: Target
-    plan: Plan
-    loaded: LoadedModel
-    spec: StreamingSpec
-    line: Line
-    fit: Fit | None
-    evaluation: RecordingSet | None
-    calibration: RecordingSet | None
-    progress: Progress
-
-    @property
-    def compared(self) -> RecordingSet:
-        """What parity and latency are measured on."""
-        made_up = recordings.synthetic(self.line.frontend.sample_rate)
-        return self.evaluation or self.calibration or made_up
-
-    @property
-    def reference(self) -> TorchEncoder:
-        """The PyTorch model as an engine."""
-        return TorchEncoder(self.loaded.model, self.spec)
-
-
 def run_command(args: argparse.Namespace) -> dict[str, Any]:
     """`edge-speech optimize`: {"bundle", …report}, or the plan. Raises InputError, CheckFailed."""
     config = config_from(args)
     target = load_target(config.target)
     if args.dry_run:
-        plan = make_plan(config, target, load_passes())
-        if not args.json:
-            print(plan.as_text())
-        return {"target": target.name, "plan": plan.as_json()}
+        return dry_run(config, target, show=not args.json)
     result = optimize(config)
     return {"bundle": str(result.bundle), **result.report}
+
+
+def dry_run(config: OptimizeConfig, target: Target, show: bool) -> dict[str, Any]:
+    """The plan, what of it is kept already, and what the linter finds; builds and writes nothing.
+
+    Without the files only the plan. Raises InputError on bad input.
+    """
+    passes = load_passes()
+    plan, findings = make_plan(config, target, passes), []
+    given = [config.model, config.eval_manifest, config.calibration_manifest]
+    if all(path.exists() for path in given if path is not None):
+        with tempfile.TemporaryDirectory() as work, single_thread():
+            job = load_job(config, target, plan, passes, Cache(config.cache or Path(work)))
+            plan = plan.marked(cached_steps(job))
+            findings = lint(replace(job, cache=Cache(Path(work))))
+    if show:
+        print("\n".join([plan.as_text(), *(f"    {finding.line()}" for finding in findings)]))
+    found = [finding.as_json() for finding in findings]
+    return {"target": target.name, "plan": plan.as_json(), "findings": found}
 
 
 def config_from(args: argparse.Namespace) -> OptimizeConfig:
@@ -108,7 +90,15 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
         force=args.force,
         quiet=args.quiet,
         command=" ".join(["edge-speech", *sys.argv[1:]]),
+        cache=_cache_folder(args),
     )
+
+
+def _cache_folder(args: argparse.Namespace) -> Path | None:
+    if getattr(args, "no_cache", False):
+        return None
+    given = getattr(args, "cache", None)
+    return Path(given) if given else default_cache(Path(args.output))
 
 
 def optimize(config: OptimizeConfig) -> OptimizeResult:
@@ -116,118 +106,62 @@ def optimize(config: OptimizeConfig) -> OptimizeResult:
     target, passes = load_target(config.target), load_passes()
     plan = make_plan(config, target, passes)
     bundle.check_output(config.output, config.force)
-    job = _load(config, target, plan)
-    try:
-        with bundle.new_bundle(config.output, config.force) as folder:
-            with tempfile.TemporaryDirectory(dir=folder.parent) as work, single_thread():
-                content = _run(job, passes, Path(work), folder)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot write {config.output} ({reason}); nothing of it was left") from error
+    with _open_cache(config) as cache:
+        job = load_job(config, target, plan, passes, cache)
+        try:
+            with bundle.new_bundle(config.output, config.force) as folder:
+                with tempfile.TemporaryDirectory(dir=folder.parent) as work, single_thread():
+                    content = _run(job, Path(work), folder)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(f"cannot write {config.output} ({reason}); nothing of it was left") from error
+        if config.cache == default_cache(config.output):
+            cache.drop_unused()
     job.progress.say(f"bundle   {config.output}")
     return OptimizeResult(config.output, content)
 
 
-def _load(config: OptimizeConfig, target: Target, plan: Plan) -> Job:
-    if not config.accuracy_budget >= 0:
-        raise InputError(
-            f"the accuracy budget is {config.accuracy_budget:g}; it must be 0 or more points of WER"
-        )
-    decoder, evaluation = config.decoder.over(None), _evaluation(config)
-    loaded = require_streaming(config.model, load_model(config.model))
-    progress = Progress(config.quiet)
-    if loaded.config.get("head") == "linear":
-        raise InputError(
-            f"{config.model} has a linear head, which gives numbers; a bundle decodes log_probs, so train "
-            "one with model.head = 'log_softmax'"
-        )
-    frontend = frontend_from_dict(loaded.frontend)
-    return Job(
-        config=config,
-        target=target,
-        plan=plan,
-        loaded=loaded,
-        spec=check_contract(loaded.model, len(loaded.tokens), frontend.num_features),
-        line=Line(frontend, loaded.tokens, decoder),
-        fit=_fit(decoder, loaded.tokens, evaluation, progress),
-        evaluation=evaluation,
-        calibration=_calibration(config),
-        progress=progress,
-    )
+def default_cache(output: Path) -> Path:
+    """Where `edge-speech optimize` keeps what it made, unless told: beside the bundle."""
+    return output.with_name(f".{output.name}.cache")
 
 
-def _fit(
-    decoder: CtcConfig | None, tokens: list[str], evaluation: RecordingSet | None, progress: Progress
-) -> Fit | None:
-    """Before minutes of work: does the decoder take its config, and do the language model's words fit?"""
-    if decoder is None:
-        return None
-    CtcPrefixBeam(tokens, decoder)
-    if decoder.lm is None:
-        return None
-    texts = [recording.text for recording in evaluation.recordings] if evaluation else []
-    fit = check_fit(decoder.lm, decoder.lm_level, tokens, texts)
-    if fit.warning():
-        progress.say(f"decoder  {fit.warning()}")
-    if fit.on_texts is not None:
-        progress.say(f"decoder  {oov_line(fit.on_texts)}")
-    return fit
+@contextmanager
+def _open_cache(config: OptimizeConfig) -> Iterator[Cache]:
+    """The cache that was asked for, or one that is gone when the work is done."""
+    if config.cache is not None:
+        yield Cache(config.cache)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Cache(Path(folder) / "cache")
 
 
-def _evaluation(config: OptimizeConfig) -> RecordingSet | None:
-    if config.eval_manifest is None:
-        return None
-    found = recordings.from_manifest(config.eval_manifest)
-    require_words([recording.text for recording in found.recordings])
-    return found
-
-
-def _calibration(config: OptimizeConfig) -> RecordingSet | None:
-    path = config.calibration_manifest
-    return recordings.from_manifest(path, need_text=False) if path else None
-
-
-def _run(job: Job, passes: Mapping[str, Pass], work: Path, folder: Path) -> dict[str, Any]:
+def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     """All steps after loading; returns the report."""
-    measured = _measure(job, _build(job, passes, work))
-    choice = _choose(job, passes, measured)
+    job = replace(job, plan=job.plan.marked(cached_steps(job)))
+    findings = lint(job)
+    _tell(job, findings)
+    made = build(job, work)
+    of_graphs = lint_graphs(made.results)
+    _tell(job, of_graphs)
+    measured = measure(job, made)
+    choice = _choose(job, measured)
     for reason in choice.reasons:
         job.progress.say(f"choice   {reason}")
-    return _write(job, folder, measured, choice)
+    return _write(job, folder, measured, choice, (*findings, *of_graphs))
 
 
-def _build(job: Job, passes: Mapping[str, Pass], work: Path) -> tuple[PassResult, ...]:
-    """Run the passes in the plan's order."""
-    source = Source(job.loaded.model, job.spec, work, _calibration_features(job), job.target.recipe)
-    results = []
-    for name in job.progress.bar(job.plan.passes, "build"):
-        results.append(passes[name].run(source))
-        job.progress.say(f"build    {results[-1].key}: {results[-1].path.stat().st_size} bytes")
-    return tuple(results)
+def _tell(job: Job, findings: Sequence[Finding]) -> None:
+    """Say what the linter found. Raises CheckFailed on an error."""
+    for finding in findings:
+        job.progress.say(f"lint     {finding.line()}")
+    errors = [finding for finding in findings if finding.severity == ERROR]
+    if errors:
+        raise CheckFailed(f"{errors[0].message}; {errors[0].remedy}; the bundle was not written")
 
 
-def _calibration_features(job: Job) -> Sequence[FloatArray]:
-    """Computed as they are read, so that a set of any length fits into memory."""
-    return CalibrationSet(job.calibration.recordings, job.line.frontend) if job.calibration else ()
-
-
-def _measure(job: Job, results: tuple[PassResult, ...]) -> Measured:
-    """Parity, then WER, then latency, of every artifact that an engine here can run."""
-    engines = {
-        r.key: load_encoder(r.check_backend, r.path, job.spec) for r in results if r.check_backend is not None
-    }
-    differences = measure_parity(job.line, job.reference, engines, job.compared, job.progress)
-    quality: dict[str, Quality] = {}
-    if job.evaluation is not None:
-        encoders = {PYTORCH: job.reference, **engines}
-        quality = measure_quality(job.line, encoders, job.evaluation.recordings, job.progress)
-    timed = [r for r in results if r.check_backend == r.backend]
-    latency = measure_latency(job.line, job.spec, timed, job.compared.recordings, job.progress)
-    return Measured(results, differences, quality, latency, job.compared.name)
-
-
-def _choose(job: Job, passes: Mapping[str, Pass], measured: Measured) -> Choice:
-    config = job.config
+def _choose(job: Job, measured: Measured) -> Choice:
+    config, passes = job.config, job.passes
     order = [f"{passes[name].BACKEND}/{passes[name].PRECISION}" for name in job.plan.candidates]
     by_key = {result.key: result for result in measured.results}
     rules = Rules(
@@ -262,7 +196,9 @@ def _is_target(target: Target) -> bool:
     return platform.machine().lower().replace("amd64", "x86_64").replace("arm64", "aarch64") == target.arch
 
 
-def _write(job: Job, folder: Path, measured: Measured, choice: Choice) -> dict[str, Any]:
+def _write(
+    job: Job, folder: Path, measured: Measured, choice: Choice, findings: Sequence[Finding]
+) -> dict[str, Any]:
     """Fill the bundle's folder; returns the report."""
     by_key = {result.key: result for result in measured.results}
     kept = [by_key[key] for key in choice.kept]
@@ -271,7 +207,7 @@ def _write(job: Job, folder: Path, measured: Measured, choice: Choice) -> dict[s
         shutil.copyfile(path, folder / path.name)
     recording = job.compared.recordings[0]
     vectors = golden.write_golden(folder, job.line, job.reference, recording)
-    content = report.content(_inputs(job, recording.name), measured, choice)
+    content = report.content(_inputs(job, recording.name, findings), measured, choice)
     report.write(folder, content)
     reports = [*report.FILES, *(path.name for path in companions)]
     manifest = Manifest(
@@ -302,7 +238,7 @@ def _entry(folder: Path, result: PassResult, measured: Measured) -> bundle.Artif
     )
 
 
-def _inputs(job: Job, golden_name: str) -> Inputs:
+def _inputs(job: Job, golden_name: str, findings: Sequence[Finding]) -> Inputs:
     """What the report says about where the bundle comes from."""
     return Inputs(
         config=job.config,
@@ -314,4 +250,5 @@ def _inputs(job: Job, golden_name: str) -> Inputs:
         evaluation=job.evaluation.name if job.evaluation else None,
         golden=f"{job.compared.name}: {golden_name}",
         latency_is_targets=_is_target(job.target),
+        findings=findings,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ NEEDS_EVAL = ("int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-on
 
 @dataclass(frozen=True)
 class OptimizeConfig:
-    """`edge-speech optimize`, its arguments. `accuracy_budget` is in percent points of absolute WER."""
+    """`edge-speech optimize`, its arguments. `accuracy_budget` is in percent points of absolute WER.
+
+    `cache` is the folder that keeps finished steps; with None nothing is kept.
+    """
 
     model: Path
     target: str
@@ -34,15 +37,17 @@ class OptimizeConfig:
     force: bool = False
     quiet: bool = False
     command: str = ""
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """One action of the plan: what is done, to what, and how."""
+    """One action of the plan: what is done, to what, and how; `cached` says how much is kept already."""
 
     action: str
     subject: str
     detail: str
+    cached: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,24 @@ class Plan:
     steps: tuple[Step, ...]
     left_out: tuple[str, ...]
 
+    def marked(self, cached: Mapping[str, str]) -> Plan:
+        """The plan with what is kept already, by action, of builds by action and subject."""
+        steps = [
+            replace(s, cached=cached.get(f"{s.action} {s.subject}", cached.get(s.action, "")))
+            for s in self.steps
+        ]
+        return replace(self, steps=tuple(steps))
+
     def as_json(self) -> dict[str, Any]:
         """Plain data for reports."""
         return asdict(self)
 
     def as_text(self) -> str:
         """One numbered line per step, then what was left out and why."""
-        lines = [f"{i:2d}. {s.action:<9} {s.subject}: {s.detail}" for i, s in enumerate(self.steps, 1)]
+        lines = [
+            f"{i:2d}. {s.action:<9} {s.subject}: {s.detail}{f' ({s.cached})' if s.cached else ''}"
+            for i, s in enumerate(self.steps, 1)
+        ]
         return "\n".join([*lines, *(f"    left out  {reason}" for reason in self.left_out)])
 
 
@@ -146,6 +162,7 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     compared = config.eval_manifest or config.calibration_manifest or "synthetic waveforms"
     steps = [Step("load", str(config.model), "read the checkpoint, check the encoder contract")]
     steps += _decoder_steps(config)
+    steps.append(Step("lint", "model and recordings", "what would go wrong later, with its remedy"))
     steps += [Step("build", f"{p.BACKEND}/{p.PRECISION}", (p.__doc__ or "").splitlines()[0]) for p in passes]
     steps.append(Step("parity", keys, f"log_probs and text against PyTorch, state carried, on {compared}"))
     if config.eval_manifest:
@@ -153,6 +170,9 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
         beside = ", with the bundle's decoder and greedily" if _decoder_steps(config) else ""
         steps.append(Step("quality", f"pytorch, {keys}", measured + beside))
     steps.append(Step("latency", keys, "chunk latency on this host, rounds of all artifacts interleaved"))
+    if config.eval_manifest or config.calibration_manifest:
+        detail = "divergence from PyTorch over ten minutes of speech without reset"
+        steps.append(Step("drift", keys, f"{detail}, on {compared}"))
     steps.append(Step("choose", target.name, _rule(config, target)))
     steps.append(Step("bundle", str(config.output), "artifacts, tokens, golden vectors, report, manifest"))
     return steps

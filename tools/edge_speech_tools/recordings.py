@@ -18,11 +18,18 @@ SYNTHETIC = "synthetic"
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording, read when it is needed: `read()` gives mono samples (N,) in [-1, 1] and their rate."""
+    """One recording, read when it is needed: `read()` gives mono samples (N,) in [-1, 1] and their rate.
+
+    `path` is its file, None when it was made up; `part` says which part of it, "" when all; `duration_s` is
+    what the manifest says, None when it does not.
+    """
 
     name: str
     text: str
     read: Callable[[], tuple[FloatArray, int]]
+    path: Path | None = None
+    part: str = ""
+    duration_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,11 @@ def from_manifest(path: Path, need_text: bool = True) -> RecordingSet:
 
 
 def _recording(utterance: Utterance) -> Recording:
-    return Recording(utterance.audio_path.name, utterance.text, utterance.read)
+    path = utterance.audio_path
+    part = utterance.name.removeprefix(str(path))
+    if utterance.offset_s is not None:
+        part = f"{utterance.offset_s} {utterance.duration_s}"
+    return Recording(path.name, utterance.text, utterance.read, path, part, utterance.duration_s)
 
 
 def synthetic(sample_rate: int, count: int = 3, seconds: float = 4.0) -> RecordingSet:

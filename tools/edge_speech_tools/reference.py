@@ -6,9 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from edge_speech.encoder import FloatArray, StreamingSpec
+from edge_speech.training.chunked import ChunkedModel
+from edge_speech_tools.streaming import windows
+
+# Chunks that one call of `rows` takes, 20 s of 320 ms chunks: attention over an hour would not fit memory.
+SPAN_CHUNKS = 64
 
 
 @contextmanager
@@ -54,3 +60,31 @@ class TorchStream:
     def reset(self) -> None:
         """Back to the model's initial state."""
         self._state = tuple(self._model.initial_state(1))  # type: ignore[operator]
+
+
+def rows(model: torch.nn.Module, spec: StreamingSpec, features: FloatArray) -> FloatArray:
+    """log_probs (ceil(T / subsampling), V) of one stream's features (T, F).
+
+    A ChunkedModel takes many chunks at a time, which the law says is the chunked run, and is an order of
+    magnitude faster; any other model goes chunk by chunk.
+    """
+    parts, wanted = [], -(-len(features) // spec.subsampling_factor)
+    state = tuple(model.initial_state(1))  # type: ignore[operator]
+    with torch.inference_mode():
+        for window in _spans(features, spec) if isinstance(model, ChunkedModel) else windows(features, spec):
+            log_probs, *following = model(torch.from_numpy(window), *state)
+            state = tuple(following)
+            parts.append(log_probs[0].numpy())
+    whole = np.concatenate(parts) if parts else np.zeros((0, spec.vocab_size), np.float32)
+    return np.ascontiguousarray(whole[:wanted], np.float32)
+
+
+def _spans(features: FloatArray, spec: StreamingSpec) -> Iterator[FloatArray]:
+    """Features (T, F) in windows (1, n * chunk + right context, F) of many chunks, the last filled up."""
+    chunks = -(-len(features) // spec.chunk_frames)
+    length = chunks * spec.chunk_frames + spec.right_context_frames
+    padded = np.full((length, spec.num_features), spec.padding_value, np.float32)
+    padded[: len(features)] = features
+    for first in range(0, chunks, SPAN_CHUNKS):
+        end = min(chunks, first + SPAN_CHUNKS) * spec.chunk_frames + spec.right_context_frames
+        yield padded[None, first * spec.chunk_frames : end]

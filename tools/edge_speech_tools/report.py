@@ -15,7 +15,9 @@ from edge_speech.target import Target
 from edge_speech.training.checkpoint import LoadedModel
 from edge_speech_tools import provenance
 from edge_speech_tools.choice import Choice
+from edge_speech_tools.drift import summary
 from edge_speech_tools.evaluation import PYTORCH, Measured, Quality
+from edge_speech_tools.linter import Finding
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.plan import OptimizeConfig, Plan
 from edge_speech_tools.report_html import as_html
@@ -37,6 +39,7 @@ class Inputs:
     evaluation: str | None
     golden: str
     latency_is_targets: bool
+    findings: Sequence[Finding] = ()
 
 
 def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any]:
@@ -45,10 +48,12 @@ def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any
         "model": _model(inputs),
         "target": asdict(inputs.target),
         "plan": inputs.plan.as_json(),
+        "findings": [finding.as_json() for finding in inputs.findings],
         "decoder": inputs.decoder,
         "artifacts": [_artifact(r, measured, choice) for r in measured.results],
         "quality": _quality(inputs, measured),
         "performance": _performance(inputs, measured),
+        "drift": _drift(measured),
         "decision": list(choice.reasons),
         "provenance": {
             **provenance.describe(inputs.config.model, inputs.config.command),
@@ -167,6 +172,15 @@ def _against_greedy(key: str, quality: Quality) -> dict[str, Any]:
         f"{key}_against_greedy": round(own.wer - greedy.wer, 3),
         f"{key}_against_greedy_ci95": difference_ci95(own, greedy),
     }
+
+
+def _drift(measured: Measured) -> list[dict[str, Any]]:
+    """Divergence over a long stream of every artifact that ran; empty without recordings."""
+    return [
+        {"backend": r.backend, "precision": r.precision, **summary(measured.drift[r.key])}
+        for r in measured.results
+        if r.key in measured.drift
+    ]
 
 
 def _performance(inputs: Inputs, measured: Measured) -> dict[str, Any]:

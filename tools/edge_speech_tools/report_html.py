@@ -8,13 +8,19 @@ from typing import Any
 
 from edge_speech.bundle_manifest import LM_WEIGHTS
 from edge_speech.decoder import in_words
+from edge_speech_tools import report_parts
+from edge_speech_tools.report_parts import figure as _figure
+from edge_speech_tools.report_parts import key_of_entry as _key
+from edge_speech_tools.report_parts import table as _table
 from edge_speech_tools.svg import Bar, Interval, bar_chart, interval_chart
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5c6675; --paper: #ffffff; --line: #d9dee5;
-  --card: #f5f7fa; --good: #1a7f4b; --plan: #8a6100; --mark: #2563c9; --mark2: #7aa5ea; --mark3: #b9d0f5; }
+  --card: #f5f7fa; --good: #1a7f4b; --plan: #8a6100; --bad: #b3261e; --mark: #2563c9;
+  --mark2: #7aa5ea; --mark3: #b9d0f5; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa5b4; --paper: #14181e;
-  --line: #323a45; --card: #1c222a; --good: #56c88b; --plan: #e0b04c; --mark: #6ea2f5; --mark2: #3f69ac;
+  --line: #323a45; --card: #1c222a; --good: #56c88b; --plan: #e0b04c; --bad: #f2726a; --mark: #6ea2f5;
+  --mark2: #3f69ac;
   --mark3: #2b4570; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -26,13 +32,16 @@ th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px so
 th { color: var(--soft); font-weight: 600; font-size: .85rem; } td.number, th.number { text-align: right; }
 td.number, td:first-child { white-space: nowrap; }
 tr.kept td:first-child { font-weight: 600; } .verified { color: var(--good); }
-.planned, .built { color: var(--plan); }
+.error { color: var(--bad); font-weight: 600; } .warning, .planned, .built { color: var(--plan); }
 code { font: .88em ui-monospace, monospace; background: var(--card); padding: .1em .3em;
   overflow-wrap: anywhere; }
 figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
 svg text { fill: var(--ink); font-size: 13px; }
 svg text.soft { fill: var(--soft); font-size: 12px; } svg line { stroke: var(--line); }
 svg .b0, svg circle { fill: var(--mark); } svg .b1 { fill: var(--mark2); } svg .b2 { fill: var(--mark3); }
+svg polyline { fill: none; stroke: var(--mark); stroke-width: 2; } svg .c1 { stroke: var(--good); }
+svg .c2 { stroke: var(--plan); } svg .c3 { stroke: var(--bad); }
+svg circle.open { fill: var(--paper); stroke: var(--mark); stroke-width: 2; }
 svg line.whisker { stroke: var(--mark); stroke-width: 2; }
 """
 
@@ -47,10 +56,13 @@ def as_html(report: dict[str, Any]) -> str:
     )
     sections = [
         _section("Decision", _list(report["decision"])),
+        _section("Findings before the work", report_parts.findings(report["findings"])),
         _section("Artifacts", _artifacts(report["artifacts"])),
         _section("Decoder", _decoder(report["decoder"])),
         _section("Word error rate", _quality(report["quality"])),
         _section("Latency", _performance(report["performance"])),
+        _section("Drift", report_parts.drift(report["drift"])),
+        *_optional(report),
         _section("Plan", _plan(report["plan"])),
         _section("Provenance", _provenance(report["provenance"])),
     ]
@@ -63,13 +75,18 @@ def as_html(report: dict[str, Any]) -> str:
     )
 
 
+def _optional(report: dict[str, Any]) -> list[str]:
+    """Sections of what only some jobs do."""
+    shown = (
+        ("Sensitivity by layer", "sensitivity", report_parts.sensitivity),
+        ("Search", "search", report_parts.search),
+    )
+    return [_section(title, draw(report[key])) for title, key, draw in shown if report.get(key)]
+
+
 def _chunk_ms(report: dict[str, Any]) -> float:
     frame_shift_ms = float(report["model"]["frontend"].get("frame_shift_ms", 10.0))
     return float(report["model"]["encoder"]["chunk_frames"]) * frame_shift_ms
-
-
-def _figure(chart: str, caption: str) -> str:
-    return f"<figure>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _section(title: str, body: str) -> str:
@@ -80,28 +97,15 @@ def _list(sentences: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(s)}</li>' for s in sentences)}</ul>"
 
 
-def _table(heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], text_columns: int = 1) -> str:
-    """`rows` are (row class, cells), the cells already HTML; columns after the first few are numbers."""
-
-    def cell(tag: str, index: int, html: str) -> str:
-        kind = "" if index < text_columns else ' class="number"'
-        return f"<{tag}{kind}>{html}</{tag}>"
-
-    head = "".join(cell("th", i, escape(h)) for i, h in enumerate(heads))
-    body = "".join(
-        f'<tr class="{kind}">{"".join(cell("td", i, c) for i, c in enumerate(cells))}</tr>'
-        for kind, cells in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
 _ARTIFACT_HEADS = (
-    "artifact", "file", "status", "KiB", "largest difference", "mean", "same best token", "same text"
+    "artifact", "file", "status", "KiB", "of fp32", "largest difference", "mean", "same best token",
+    "same text",
 )  # fmt: skip
 
 
 def _artifacts(artifacts: list[dict[str, Any]]) -> str:
-    rows = [("kept" if a["kept"] else "", _artifact_cells(a)) for a in artifacts]
+    fp32 = max((a["bytes"] for a in artifacts if a["precision"] == "fp32"), default=None)
+    rows = [("kept" if a["kept"] else "", _artifact_cells(a, fp32)) for a in artifacts]
     commands = [a["command"] for a in artifacts if a["command"]]
     notes = [f"<p><small>On the device: <code>{escape(command)}</code></small></p>" for command in commands]
     compared = next((a["parity"] for a in artifacts if a["parity"]), None)
@@ -114,7 +118,7 @@ def _artifacts(artifacts: list[dict[str, Any]]) -> str:
     return _table(_ARTIFACT_HEADS, rows, text_columns=3) + "".join(notes)
 
 
-def _artifact_cells(artifact: dict[str, Any]) -> list[str]:
+def _artifact_cells(artifact: dict[str, Any], fp32: int | None) -> list[str]:
     status, checked = escape(artifact["status"]), artifact["checked_with"]
     elsewhere = checked not in (None, artifact["backend"])
     return [
@@ -123,6 +127,7 @@ def _artifact_cells(artifact: dict[str, Any]) -> list[str]:
         f'<span class="{status}">{status}</span>'
         + (f" <small>checked with {escape(checked)}</small>" if elsewhere else ""),
         f"{artifact['bytes'] / 1024:.0f}",
+        f"1 / {fp32 / artifact['bytes']:.2f}" if fp32 else "–",
         *_parity_cells(artifact["parity"]),
     ]
 
@@ -136,10 +141,6 @@ def _parity_cells(parity: dict[str, Any] | None) -> list[str]:
         f"{parity['argmax_agreement']:.2%}",
         f"{parity['text_identical']:.1%}",
     ]
-
-
-def _key(entry: dict[str, Any]) -> str:
-    return f"{entry['backend']}/{entry['precision']}"
 
 
 def _decoder(decoder: dict[str, Any]) -> str:
@@ -237,9 +238,12 @@ def _latency_cells(result: dict[str, Any]) -> list[str]:
 
 
 def _plan(plan: dict[str, Any]) -> str:
-    rows = [("", [escape(s["action"]), escape(s["subject"]), escape(s["detail"])]) for s in plan["steps"]]
+    rows = [
+        ("", [escape(s["action"]), escape(s["subject"]), escape(s["detail"]), escape(s["cached"])])
+        for s in plan["steps"]
+    ]
     left_out = _list(f"left out: {reason}" for reason in plan["left_out"]) if plan["left_out"] else ""
-    return _table(["step", "what", "how"], rows, text_columns=3) + left_out
+    return _table(["step", "what", "how", "kept from before"], rows, text_columns=4) + left_out
 
 
 def _provenance(provenance: dict[str, Any]) -> str:

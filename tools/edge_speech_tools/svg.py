@@ -1,7 +1,8 @@
-"""Two small charts as inline SVG; colours come from the page's style."""
+"""Small charts as inline SVG; colours come from the page's style."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -27,7 +28,25 @@ class Interval:
     high: float
 
 
-def bar_chart(bars: Sequence[Bar], series: Sequence[str], unit: str) -> str:
+@dataclass(frozen=True)
+class Curve:
+    """A named line through (x, y) points."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point of a scatter; `chosen` ones are filled."""
+
+    label: str
+    x: float
+    y: float
+    chosen: bool = False
+
+
+def bar_chart(bars: Sequence[Bar], series: Sequence[str], unit: str, title: str = "Latency per chunk") -> str:
     """Horizontal bars from zero, one group per label."""
     step = 14
     scale = _Scale(max((v for bar in bars for v in bar.values), default=1.0))
@@ -45,7 +64,7 @@ def bar_chart(bars: Sequence[Bar], series: Sequence[str], unit: str) -> str:
                 f'<text class="soft" x="{_LABEL + width + 5:.1f}" y="{top + step - 4}">{text}</text>'
             )
         y += step * len(series) + 12
-    return _svg(parts, y, "Latency per chunk")
+    return _svg(parts, y, title)
 
 
 def interval_chart(intervals: Sequence[Interval]) -> str:
@@ -62,6 +81,85 @@ def interval_chart(intervals: Sequence[Interval]) -> str:
         parts.append(f'<circle cx="{dot:.1f}" cy="{y}" r="5"/>')
         parts.append(f'<text class="soft" x="{_WIDTH - _RIGHT + 8}" y="{y + 4}">{one.value:.2f} %</text>')
     return _svg(parts, len(intervals) * step + 8, "Word error rate")
+
+
+_PLOT_HEIGHT, _MARGIN = 240, 70
+
+
+def curve_chart(curves: Sequence[Curve], x_label: str, y_label: str) -> str:
+    """Lines over one x axis; y is logarithmic, as divergences differ by orders of magnitude."""
+    axes = _Axes([p for curve in curves for p in curve.points], log_y=True)
+    parts = axes.frame(x_label, y_label)
+    for i, curve in enumerate(curves):
+        path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in curve.points)
+        parts.append(f'<polyline class="c{i % 4}" points="{path}"/>')
+        x, y = axes.end, axes.y(curve.points[-1][1]) + 4
+        parts.append(f'<text class="soft" x="{x + 6:.1f}" y="{y:.1f}">{escape(curve.label)}</text>')
+    return _svg(parts, _PLOT_HEIGHT + 44, y_label)
+
+
+def scatter_chart(dots: Sequence[Dot], x_label: str, y_label: str) -> str:
+    """Points with their names; the chosen ones are filled."""
+    axes = _Axes([(dot.x, dot.y) for dot in dots], log_y=False)
+    parts = axes.frame(x_label, y_label)
+    for dot in dots:
+        x, y = axes.x(dot.x), axes.y(dot.y)
+        kind = "chosen" if dot.chosen else "open"
+        parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
+        parts.append(f'<text class="soft" x="{x + 8:.1f}" y="{y + 4:.1f}">{escape(dot.label)}</text>')
+    return _svg(parts, _PLOT_HEIGHT + 44, f"{y_label} against {x_label}")
+
+
+class _Axes:
+    """Data → pixels of a plot, x from zero; y from zero, or over whole decades."""
+
+    end = float(_WIDTH - 190)
+
+    def __init__(self, points: Sequence[tuple[float, float]], log_y: bool) -> None:
+        self.log_y = log_y
+        self.largest_x = max((x for x, _ in points), default=1.0) or 1.0
+        ys = [y for _, y in points if math.isfinite(y)]
+        if log_y:
+            positive = [y for y in ys if y > 0] or [1.0]
+            self.low = float(math.floor(math.log10(min(positive))))
+            self.high = max(self.low + 1, float(math.ceil(math.log10(max(positive)))))
+        else:
+            self.low, self.high = 0.0, (max(ys, default=1.0) or 1.0) * 1.1
+
+    def x(self, value: float) -> float:
+        """Pixels from the left."""
+        return _MARGIN + value / self.largest_x * (self.end - _MARGIN)
+
+    def y(self, value: float) -> float:
+        """Pixels from the top; what is off the scale is at its border."""
+        if self.log_y:
+            value = math.log10(value) if value > 0 and math.isfinite(value) else self.low
+        share = min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
+        return 12 + (1 - share) * (_PLOT_HEIGHT - 12)
+
+    def frame(self, x_label: str, y_label: str) -> list[str]:
+        """Grid lines with their figures, and what the axes are."""
+        parts = []
+        for value in self._ticks():
+            y = self.y(value)
+            parts.append(f'<line x1="{_MARGIN}" y1="{y:.1f}" x2="{self.end}" y2="{y:.1f}"/>')
+            figure = (
+                f'<text class="soft" x="{_MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+            )
+            parts.append(figure)
+        for i in range(5):
+            value = self.largest_x * i / 4
+            figure = f'y="{_PLOT_HEIGHT + 18}" text-anchor="middle">{value:.3g}</text>'
+            parts.append(f'<text class="soft" x="{self.x(value):.1f}" {figure}')
+        middle, y = (_MARGIN + self.end) / 2, _PLOT_HEIGHT + 38
+        parts.append(f'<text class="soft" x="{middle}" y="{y}" text-anchor="middle">{escape(x_label)}</text>')
+        return parts
+
+    def _ticks(self) -> list[float]:
+        if not self.log_y:
+            return [self.high * i / 4 for i in range(5)]
+        step = max(1, math.ceil((self.high - self.low) / 6))
+        return [10.0**n for n in range(int(self.low), int(self.high) + 1, step)]
 
 
 class _Scale:

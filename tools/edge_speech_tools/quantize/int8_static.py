@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import onnx
 
 from edge_speech.errors import InputError
-from edge_speech.training.scales import Scales
 from edge_speech_tools import qdq
 from edge_speech_tools.calibration import CalibrationConfig, calibrate
 from edge_speech_tools.convert import onnx as streaming_onnx
@@ -24,7 +23,7 @@ FILE_NAME = "encoder.int8-static.onnx"
 
 @dataclass(frozen=True)
 class Config:
-    """How ranges are measured; `scales` of before (of quantisation-aware training) take the place of that.
+    """How ranges are measured, unless quantisation-aware training left scales in the checkpoint.
 
     Layers in `weights_only` compute in fp32 with int8 weights, as do those without scales, convolutions,
     GRUs, the first and the last layer. LSTMs compute in integers whose ranges are those of the moment. Layers
@@ -32,15 +31,14 @@ class Config:
     """
 
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
-    scales: Scales | None = None
     weights_only: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
 
 
 def run(source: Source, config: Config = Config()) -> PassResult:
     """Quantise the fp32 graph in `source.directory`. Raises InputError without calibration recordings."""
-    scales = config.scales
-    if scales is None:
+    scales = source.scales
+    if not scales:
         if not source.calibration:
             raise InputError(
                 "int8-static needs recordings to measure its ranges on; give --calibration MANIFEST"

@@ -1,0 +1,270 @@
+"""What would go wrong later, found in seconds: of the model, of its graphs, of the recordings.
+
+What breaks the encoder contract (zero-sized caches, shapes not those of the spec) contract.py refuses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from edge_speech.bundle import sha256_of
+from edge_speech.encoder import StreamingSpec
+from edge_speech.target import read_toml
+from edge_speech_tools.convert.onnx import example_features
+from edge_speech_tools.passes import PassResult
+from edge_speech_tools.recordings import Recording, RecordingSet
+
+ERROR, WARNING = "error", "warning"
+# Steps before and after a state is disturbed: enough for a mask that hides what lies far back.
+WARM_STEPS, WATCHED_STEPS = 4, 8
+# Widths that fill the units which multiply: 8 values in fp16, 16 in int8.
+# https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html
+TILES = {"fp16": 8, "int8": 16}
+# Ranges are extremes: fewer voices and levels than some two minutes hold, and the first louder one clips.
+LEAST_CALIBRATION_S = 120.0
+# Share of words whose correctness a good int8 model changes, either way; what the interval of the difference
+# of two word error rates on the same words rests on.
+CHANGED_WORDS = 0.02
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`severity` is "error" (the job ends) or "warning"; `remedy` is the next step."""
+
+    check: str
+    severity: str
+    message: str
+    remedy: str
+
+    def as_json(self) -> dict[str, str]:
+        """Plain data for reports."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """One line for people."""
+        return f"{self.severity}: {self.message}; {self.remedy}"
+
+
+# -- the model ----------------------------------------------------------------------------------------------
+
+
+def lint_model(model: torch.nn.Module, spec: StreamingSpec, precisions: Iterable[str]) -> list[Finding]:
+    """State that is not read or not renewed, widths off the tile of any of the `precisions`."""
+    return [*lint_state(model, spec), *lint_tiles(model, precisions)]
+
+
+def lint_state(model: torch.nn.Module, spec: StreamingSpec) -> list[Finding]:
+    """Each state is disturbed in the middle of a stream: log_probs must notice within some steps."""
+    found, initial = [], tuple(model.initial_state(1))  # type: ignore[operator]
+    with torch.inference_mode():
+        state = initial
+        for step in range(WARM_STEPS):
+            _, state = _step(model, spec, step, state)
+        for index, tensor in enumerate(spec.state):
+            if torch.equal(state[index], initial[index]):
+                found.append(_baked(tensor.name, "is still zeros after some steps: it is not renewed"))
+            elif not _is_heard(model, spec, state, index):
+                found.append(_baked(tensor.name, "changes nothing in log_probs: it is not read"))
+    return found
+
+
+def _baked(name: str, what: str) -> Finding:
+    return Finding(
+        "baked-state",
+        ERROR,
+        f"state {name} {what}",
+        "let forward compute with its state arguments and return the next state, or drop it from the spec",
+    )
+
+
+def _is_heard(
+    model: torch.nn.Module, spec: StreamingSpec, state: tuple[torch.Tensor, ...], index: int
+) -> bool:
+    other = tuple(_disturbed(t) if i == index else t for i, t in enumerate(state))
+    for step in range(WATCHED_STEPS):
+        want, state = _step(model, spec, step, state)
+        got, other = _step(model, spec, step, other)
+        if not torch.equal(want, got):
+            return True
+    return False
+
+
+def _disturbed(tensor: torch.Tensor) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return torch.zeros_like(tensor)
+    return tensor + 1 + torch.rand(tensor.shape, generator=torch.Generator().manual_seed(1))
+
+
+def _step(
+    model: torch.nn.Module, spec: StreamingSpec, seed: int, state: tuple[torch.Tensor, ...]
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    features = example_features(spec) * (1 + seed % 3) - seed
+    log_probs, *following = model(features, *state)
+    return log_probs, tuple(following)
+
+
+def lint_tiles(model: torch.nn.Module, precisions: Iterable[str]) -> list[Finding]:
+    """Layers that read a width which leaves part of the multiplying units idle."""
+    tile = max((t for p in precisions for name, t in TILES.items() if p.startswith(name)), default=1)
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv1d)]
+    widths = {name: _inner_width(layer) for name, layer in layers}
+    off = [f"{name} ({width})" for name, width in widths.items() if width % tile]
+    if not off:
+        return []
+    shown = ", ".join(off[:3]) + (f" and {len(off) - 3} more" if len(off) > 3 else "")
+    return [
+        Finding(
+            "tile",
+            WARNING,
+            f"{len(off)} layers read a width that is no multiple of {tile}: {shown}",
+            f"choose widths and pruning ratios that leave multiples of {tile}",
+        )
+    ]
+
+
+def _inner_width(layer: torch.nn.Linear | torch.nn.Conv1d) -> int:
+    """What a row of the product sums over; grouped convolutions are no matrix products."""
+    if isinstance(layer, torch.nn.Linear):
+        return layer.in_features
+    return layer.in_channels if layer.groups == 1 else 0
+
+
+# -- the graphs ---------------------------------------------------------------------------------------------
+
+
+def lint_graphs(results: Sequence[PassResult]) -> list[Finding]:
+    """Dynamic shapes, and operators that the backend lacks, in every ONNX artifact."""
+    lacking = operators_lacking()
+    return [f for r in results if r.path.suffix == ".onnx" for f in lint_graph(r.path, r.backend, lacking)]
+
+
+def lint_graph(path: Path, backend: str, lacking: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """One graph for one backend."""
+    graph = onnx.load(path, load_external_data=False).graph
+    found, values = [], [*graph.input, *graph.output, *graph.value_info]
+    dynamic = [v.name for v in values if _is_dynamic(v)]
+    if dynamic:
+        found.append(
+            Finding(
+                "dynamic-shape",
+                WARNING,
+                f"{path.name} has {len(dynamic)} values of unknown shape, such as {dynamic[0]}",
+                "keep shapes free of the data (no nonzero, no masks as indices): boards plan memory ahead",
+            )
+        )
+    table = lacking.get(backend, {})
+    missing = sorted({node.op_type for node in graph.node} & set(table.get("lacks", ())))
+    if missing:
+        found.append(
+            Finding(
+                "operator",
+                ERROR,
+                f"{backend} lacks {', '.join(missing)}, which {path.name} uses ({table['source']})",
+                "write the model without it, or choose another backend with --backends",
+            )
+        )
+    return found
+
+
+def _is_dynamic(value: onnx.ValueInfoProto) -> bool:
+    tensor = value.type.tensor_type
+    return any(not dim.HasField("dim_value") for dim in tensor.shape.dim)
+
+
+def operators_lacking() -> dict[str, Any]:
+    """By backend: `source` and `lacks`."""
+    return read_toml(Path(__file__).parent / "data" / "operators.toml")
+
+
+# -- the recordings -----------------------------------------------------------------------------------------
+
+
+def lint_recordings(
+    calibration: RecordingSet | None, evaluation: RecordingSet | None, accuracy_budget: float
+) -> list[Finding]:
+    """Sets too small for what they decide, and sets that overlap."""
+    found = []
+    if calibration is not None:
+        found += list(_small_calibration(calibration))
+    if evaluation is not None:
+        found += list(_small_evaluation(evaluation, accuracy_budget))
+    if calibration is not None and evaluation is not None:
+        found += list(_overlap(calibration, evaluation))
+    return found
+
+
+def _small_calibration(calibration: RecordingSet) -> Iterator[Finding]:
+    seconds = 0.0
+    for recording in calibration.recordings:
+        seconds += _duration_s(recording)
+        if seconds >= LEAST_CALIBRATION_S:
+            return
+    yield Finding(
+        "calibration-size",
+        WARNING,
+        f"{calibration.name} holds {seconds:.0f} s of audio, less than {LEAST_CALIBRATION_S:.0f} s: ranges "
+        "of so few voices and levels are soon exceeded",
+        "calibrate on some minutes like those of use",
+    )
+
+
+def _duration_s(recording: Recording) -> float:
+    if recording.duration_s is not None:
+        return recording.duration_s
+    samples, sample_rate = recording.read()
+    return len(samples) / sample_rate
+
+
+def _small_evaluation(evaluation: RecordingSet, budget: float) -> Iterator[Finding]:
+    """Paired words: the difference's deviation is sqrt(share of changed words / words)."""
+    words = sum(len(recording.text.split()) for recording in evaluation.recordings)
+    reach = 196.0 * math.sqrt(CHANGED_WORDS / max(1, words))
+    if reach <= budget or not words:
+        return
+    needed = f"{math.ceil(CHANGED_WORDS * (196.0 / budget) ** 2)} words" if budget > 0 else "a budget above 0"
+    yield Finding(
+        "evaluation-size",
+        WARNING,
+        f"{evaluation.name} has {words} words: one is {100 / words:.2g} points, and with {CHANGED_WORDS:.0%} "
+        f"of them changed a difference is known to ±{reach:.2g} points, more than the budget of {budget:g}",
+        f"to judge that budget give {needed}",
+    )
+
+
+def _overlap(calibration: RecordingSet, evaluation: RecordingSet) -> Iterator[Finding]:
+    shared = sorted(same_audio(calibration.recordings, evaluation.recordings))
+    if not shared:
+        return
+    yield Finding(
+        "overlap",
+        WARNING,
+        f"{len(shared)} recordings of {evaluation.name} are also in {calibration.name}, such as {shared[0]}",
+        "calibrate on other recordings: on these the ranges fit better than on what is to come",
+    )
+
+
+def same_audio(some: Sequence[Recording], others: Sequence[Recording]) -> set[str]:
+    """Names of the `others` that are among `some`: the same file, or files of the same content."""
+    files = {r.path.resolve(): r.part for r in some if r.path is not None}
+    parts = {(r.path.resolve(), r.part) for r in some if r.path is not None}
+    sizes = {path.stat().st_size for path in files}
+    hashes: set[tuple[str, str]] | None = None
+    shared = set()
+    for recording in others:
+        if recording.path is None:
+            continue
+        path = recording.path.resolve()
+        if (path, recording.part) in parts:
+            shared.add(recording.name)
+        elif path not in files and path.stat().st_size in sizes:
+            hashes = hashes or {(sha256_of(p), part) for p, part in parts}
+            if (sha256_of(path), recording.part) in hashes:
+                shared.add(recording.name)
+    return shared

@@ -1,0 +1,127 @@
+"""Sections of report.html about what was found on the way: lint, drift, sensitivity, search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from edge_speech_tools.svg import Bar, Curve, Dot, bar_chart, curve_chart, scatter_chart
+
+# Layers that a picture has room for; the table has all.
+_PICTURED = 20
+
+
+def figure(chart: str, caption: str) -> str:
+    """A chart with a sentence under it."""
+    return f"<figure>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def table(heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], text_columns: int = 1) -> str:
+    """`rows` are (row class, cells), the cells already HTML; columns after the first few are numbers."""
+
+    def cell(tag: str, index: int, html: str) -> str:
+        kind = "" if index < text_columns else ' class="number"'
+        return f"<{tag}{kind}>{html}</{tag}>"
+
+    head = "".join(cell("th", i, escape(h)) for i, h in enumerate(heads))
+    body = "".join(
+        f'<tr class="{kind}">{"".join(cell("td", i, c) for i, c in enumerate(cells))}</tr>'
+        for kind, cells in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def key_of_entry(entry: dict[str, Any]) -> str:
+    """`backend/precision`."""
+    return f"{entry['backend']}/{entry['precision']}"
+
+
+def findings(found: list[dict[str, str]]) -> str:
+    """What the linter found, each with its remedy."""
+    if not found:
+        return "<p>Nothing was found.</p>"
+    rows = [
+        ("", [f'<span class="{f["severity"]}">{f["severity"]}</span>', *(escape(f[k]) for k in _FINDING)])
+        for f in found
+    ]
+    return table(["", "check", "what", "remedy"], rows, text_columns=4)
+
+
+_FINDING = ("check", "message", "remedy")
+
+
+def drift(measured: list[dict[str, Any]]) -> str:
+    """Curves of the divergence over a long stream, and whether they grow."""
+    if not measured:
+        return "<p>Not measured: no recordings were given.</p>"
+    seconds = measured[0]["seconds"]
+    curves = [
+        Curve(key_of_entry(m), [(p["at_s"] / 60, p["mean_abs"]) for p in m["points"]]) for m in measured
+    ]
+    short = "" if seconds >= 590 else " (the recordings given hold no more)"
+    caption = (
+        f"Mean |difference of log_probs| from PyTorch over {seconds:.0f} s of speech in one stream, never "
+        f"reset{short}."
+    )
+    chart = curve_chart(curves, "minutes", "mean |difference of log_probs|")
+    heads = [
+        "artifact",
+        "mean",
+        "KL, nats a row",
+        "first fifth",
+        "last fifth",
+        "a minute",
+        "95 % interval",
+        "",
+    ]
+    return figure(chart, caption) + table(heads, [("", _drift_cells(m)) for m in measured])
+
+
+def _drift_cells(m: dict[str, Any]) -> list[str]:
+    figures = [f"{m[k]:.2e}" for k in ("mean_abs", "kl", "first", "last", "slope_per_minute")]
+    low, high = m["slope_ci95"]
+    verdict = f'<span class="warning">{escape(m["warning"])}</span>' if m["warning"] else _unwarned(low)
+    return [escape(key_of_entry(m)), *figures, f"{low:+.1e} … {high:+.1e}", verdict]
+
+
+def _unwarned(low: float) -> str:
+    return "grows, by less than double" if low > 0 else "no growth"
+
+
+def sensitivity(layers: list[dict[str, Any]]) -> str:
+    """What each layer costs when it alone is quantised, the dearest first."""
+    ordered = sorted(layers, key=lambda one: -one["divergence"])
+    shown = ordered[:_PICTURED]
+    chart = bar_chart([Bar(o["layer"], (o["divergence"],)) for o in shown], ("",), "", "Sensitivity by layer")
+    caption = (
+        f"Divergence of log_probs when only this layer is quantised; {len(shown)} of {len(layers)} layers."
+    )
+    heads = ["layer", "precision", "parameters", "divergence", "WER added"]
+    return figure(chart, caption) + table(heads, [("", _layer_cells(o)) for o in ordered], text_columns=2)
+
+
+def _layer_cells(one: dict[str, Any]) -> list[str]:
+    added = one.get("wer_added")
+    return [
+        f"<code>{escape(one['layer'])}</code>",
+        escape(str(one["precision"])),
+        f"{one['parameters']}",
+        f"{one['divergence']:.3g}",
+        "–" if added is None else f"{added:+.2f}",
+    ]
+
+
+def search(trials: list[dict[str, Any]]) -> str:
+    """WER against latency of what was tried; the chosen filled."""
+    dots = [Dot(t["name"], t["latency_ms"], t["wer"], bool(t.get("chosen"))) for t in trials]
+    chart = scatter_chart(dots, "ms per chunk", "WER %")
+    rows = [
+        (
+            "kept" if t.get("chosen") else "",
+            [escape(t["name"]), f"{t['wer']:.2f}", f"{t['latency_ms']:.3f}", f"{t['bytes'] / 1024:.0f}"],
+        )
+        for t in trials
+    ]
+    caption = "WER in percent against the median time of a chunk; filled: chosen."
+    return figure(chart, caption) + table(["", "WER %", "ms per chunk", "KiB"], rows)
