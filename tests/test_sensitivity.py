@@ -132,6 +132,17 @@ def test_costs_of_a_model_without_parallel_are_the_same(
         assert cost.operations == other.operations
 
 
+def test_recordings_beside_each_other_are_as_alone(
+    loaded: LoadedModel, clips: tuple[list[FloatArray], list[str]]
+) -> None:
+    model: Any = loaded.model
+    features = [*clips[0], clips[0][0][:0]]
+    with torch.inference_mode():
+        alone = [model.parallel(torch.from_numpy(each)[None])[0] for each in clips[0]]
+    for found, want in zip(log_probs_of(model, model.spec, features), alone, strict=True):
+        assert torch.allclose(found, want, atol=1e-4)
+
+
 def test_what_a_layer_is(loaded: LoadedModel) -> None:
     model: Any = loaded.model
     operations = layer_operations(model, model.spec)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from edge_speech.encoder import FloatArray, StreamingSpec
 from edge_speech.errors import CheckFailed, InputError
@@ -22,6 +23,8 @@ from edge_speech_tools.reference import single_thread
 from edge_speech_tools.streaming import windows
 
 SILENT = Progress(quiet=True)
+# Recordings at once: four take a third less time than one by one, more than four gain little.
+BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,28 @@ def layer_costs(
 
 @torch.inference_mode()
 def log_probs_of(model: Any, spec: StreamingSpec, features: Iterable[FloatArray]) -> list[Tensor]:
-    """log_probs (rows, V) of each recording's features (T, F), in parallel where the model can."""
-    run = _parallel if hasattr(model, "parallel") else _streamed
-    return [run(model, spec, each) for each in features if len(each)]
+    """log_probs (rows, V) of each recording's features (T, F), in parallel where the model can.
+
+    Recordings without frames are left out.
+    """
+    heard = [torch.from_numpy(each) for each in features if len(each)]
+    if not hasattr(model, "parallel"):
+        return [_streamed(model, spec, each.numpy()) for each in heard]
+    found: dict[int, Tensor] = {}
+    by_length = sorted(range(len(heard)), key=lambda i: len(heard[i]))
+    for start in range(0, len(heard), BATCH):
+        numbers = by_length[start : start + BATCH]
+        found |= zip(numbers, _parallel(model, spec, [heard[i] for i in numbers]), strict=True)
+    return [found[i] for i in range(len(heard))]
 
 
-def _parallel(model: Any, _: StreamingSpec, features: FloatArray) -> Tensor:
-    log_probs: Tensor = model.parallel(torch.from_numpy(features)[None])
-    return log_probs[0]
+def _parallel(model: Any, spec: StreamingSpec, features: list[Tensor]) -> list[Tensor]:
+    """Padded as a stream is at its end, which changes no row that counts."""
+    log_probs = model.parallel(pad_sequence(features, batch_first=True, padding_value=spec.padding_value))
+    return [
+        rows[: -(-len(each) // spec.subsampling_factor)]
+        for rows, each in zip(log_probs, features, strict=True)
+    ]
 
 
 def _streamed(model: Any, spec: StreamingSpec, features: FloatArray) -> Tensor:
