@@ -18,6 +18,7 @@ COMMANDS = (
     "targets",
     "train",
     "plot",
+    "prune",
     "optimize",
     "transcribe",
     "eval",

@@ -133,7 +133,7 @@ def test_a_second_run_makes_nothing_and_says_the_same(
 ) -> None:
     counted = Counted(monkeypatch)
     first = rerun(job)
-    assert len(counted.take()) == 2 + 1 + 2 + 3 + 1 + 2  # passes, reference, parity, WER, latency, drift
+    assert len(counted.take()) == 2 + 1 + 4 + 5 + 1 + 4  # passes, reference, parity, WER, latency, drift
     second = rerun(job)
     assert counted.take() == []
     for key in ("artifacts", "quality", "performance", "decision", "drift"):

@@ -1,0 +1,1 @@
+"""One file per pass: a frozen Config and one run(), LoadedModel → a smaller LoadedModel."""
