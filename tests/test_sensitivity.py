@@ -21,7 +21,6 @@ from edge_speech.training.frontends import features_of, frontend_for
 from edge_speech.training.objectives.ctc import best_path
 from edge_speech.training.scales import LayerScales
 from edge_speech.training.tokens import spell
-from edge_speech_tools import scales as tool_scales
 from edge_speech_tools.sensitivity import (
     Fallback,
     LayerCost,
@@ -199,4 +198,3 @@ def test_nothing_to_measure_on_is_refused(loaded: LoadedModel) -> None:
     model: Any = loaded.model
     with pytest.raises(InputError, match="at least one"):
         layer_costs(model, model.spec, {}, [np.zeros((0, 23), np.float32)])
-    assert tool_scales.LayerScales is LayerScales

@@ -37,6 +37,7 @@ class Measured:
 
     `parity`, `quality`, `latency` and `drift` hold no entry where nothing was measured; `quality` has one
     more, `pytorch`. `latency` values have the keys of `edge-speech bench`. `compared` names the recordings.
+    `sensitivity` is what quantising each layer costs, where layers had to be put back to fp32.
     """
 
     results: tuple[PassResult, ...]
@@ -45,6 +46,7 @@ class Measured:
     latency: Mapping[str, dict[str, Any]]
     compared: str
     drift: Mapping[str, Drift] = field(default_factory=dict)
+    sensitivity: Sequence[Mapping[str, Any]] = ()
 
 
 def measure_reference(

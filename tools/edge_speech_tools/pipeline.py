@@ -28,6 +28,7 @@ from edge_speech_tools import golden, language_model, report
 from edge_speech_tools.cache import Cache
 from edge_speech_tools.choice import Candidate, Choice, Rules, choose
 from edge_speech_tools.evaluation import PYTORCH, Measured
+from edge_speech_tools.fallback import fall_back
 from edge_speech_tools.job import Job, load_job
 from edge_speech_tools.linter import ERROR, Finding, lint_graphs
 from edge_speech_tools.passes import PassResult, load_passes
@@ -145,7 +146,12 @@ def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     of_graphs = lint_graphs(made.results)
     _tell(job, of_graphs)
     measured = measure(job, made)
+    made, put_back = fall_back(job, made, measured, work)
+    if put_back is not None:
+        measured = replace(measure(job, made), sensitivity=put_back.layers)
     choice = _choose(job, measured)
+    if put_back is not None:
+        choice = replace(choice, reasons=(put_back.reason(job.config.accuracy_budget), *choice.reasons))
     for reason in choice.reasons:
         job.progress.say(f"choice   {reason}")
     return _write(job, folder, measured, choice, (*findings, *of_graphs))

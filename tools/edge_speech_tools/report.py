@@ -54,6 +54,7 @@ def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any
         "quality": _quality(inputs, measured),
         "performance": _performance(inputs, measured),
         "drift": _drift(measured),
+        **({"sensitivity": list(measured.sensitivity)} if measured.sensitivity else {}),
         "decision": list(choice.reasons),
         "provenance": {
             **provenance.describe(inputs.config.model, inputs.config.command),
