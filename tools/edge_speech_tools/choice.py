@@ -14,6 +14,9 @@ LATENCY_MARGIN = 0.05
 # Below this share of frames with the same best token an artifact is another model, whatever its WER.
 MIN_AGREEMENT = LOWEST_AGREEMENT
 
+# Precisions that have to beat all others, so that nothing is lost to a difference within the noise.
+COARSE = ("int4-weight-only",)
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -85,8 +88,9 @@ def _is_fit(candidate: Candidate, rules: Rules, reasons: list[str]) -> bool:
 
 
 def _best(fit: list[Candidate], rules: Rules, reasons: list[str]) -> Candidate:
-    """The first is the reference (fp32 where the backend has it); others must beat the best so far."""
-    best, *others = sorted(fit, key=lambda c: c.precision != REFERENCE)
+    """The first is the reference (fp32 where the backend has it), coarse ones are last; each must beat the best
+    so far."""
+    best, *others = sorted(fit, key=lambda c: (c.precision != REFERENCE, c.precision in COARSE))
     for other in others:
         wins, why = _compare(other, best, rules)
         reasons.append(f"{other.key} {'preferred to' if wins else 'left out against'} {best.key}: {why}.")
