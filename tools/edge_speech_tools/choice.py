@@ -88,7 +88,7 @@ def _is_fit(candidate: Candidate, rules: Rules, reasons: list[str]) -> bool:
 
 
 def _best(fit: list[Candidate], rules: Rules, reasons: list[str]) -> Candidate:
-    """First the reference (fp32 where the backend has it), coarse ones last; each must beat the best so far."""
+    """First the reference (fp32 if there is one), coarse ones last; each must beat the best so far."""
     best, *others = sorted(fit, key=lambda c: (c.precision != REFERENCE, c.precision in COARSE))
     for other in others:
         wins, why = _compare(other, best, rules)
