@@ -89,7 +89,7 @@ def test_keys_tell_things_apart() -> None:
 
 @pytest.fixture
 def job(tmp_path: Path, digits: Path) -> OptimizeConfig:
-    """onnxruntime fp32 and dynamic int8 of a small model."""
+    """onnxruntime fp32, dynamic int8 and weight-only int8 and int4 of a small model."""
     return config_of(
         write_model(tmp_path / "model.pt"),
         tmp_path / "bundle",
@@ -161,7 +161,7 @@ def test_another_decoder_is_judged_and_timed_anew(
     rerun(job)
     counted.take()
     rerun(job, decoder=DecoderOptions(beam_size=4))
-    assert counted.take() == ["stages.measure_quality"] * 3 + ["stages.measure_latency"]
+    assert counted.take() == ["stages.measure_quality"] * 5 + ["stages.measure_latency"]
 
 
 def test_another_checkpoint_makes_everything_again(
@@ -189,7 +189,7 @@ def test_what_was_finished_before_an_interruption_is_kept(
     assert not job.output.exists()
     counted.take()
     rerun(job)
-    assert counted.take() == ["stages.measure_latency", "stages.stream_rows", "stages.stream_rows"]
+    assert counted.take() == ["stages.measure_latency", *4 * ["stages.stream_rows"]]
 
 
 def interrupted(*args: object) -> None:
