@@ -89,6 +89,7 @@ def test_few_commands_reach_the_host_side() -> None:
         "plot": {"edge_speech.training.plot"},
         "eval": {"edge_speech.training.distributed"},
         "optimize": {"edge_speech_tools.pipeline"},
+        "prune": {"edge_speech_tools.prune.command"},
     }
 
 
