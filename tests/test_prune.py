@@ -15,7 +15,7 @@ from edge_speech.cli import main
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.training import models
-from edge_speech.training.checkpoint import LoadedModel, load_model
+from edge_speech.training.checkpoint import LoadedModel, load_model, save_model
 from edge_speech.training.recipe import read_recipe
 from edge_speech.training.train import train
 from edge_speech_tools.convert import onnx as streaming_onnx
@@ -135,6 +135,7 @@ def test_sparsity_that_cannot_be_is_refused(sparsity: str) -> None:
         (0.4, "num_heads", 8, "num_layers, feed_forward_dim can"),
         (0.9, width.FIELD, 8, "not 90%"),
         (0.4, width.FIELD, 0, "the tile is 0"),
+        (0.1, depth.FIELD, 8, "0% of the parameters"),
     ],
 )
 def test_aims_that_cannot_be_are_refused(ratio: float, fields: str, tile: int, named: str) -> None:
@@ -187,8 +188,18 @@ def test_fine_tuning_goes_on_from_what_is_left(tmp_path: Path) -> None:
     root = f"data.root={DIGITS}"
     dense = train(read_recipe(recipe, [root]), tmp_path / "dense", quiet=True)
     output = tmp_path / "smaller.pt"
-    arguments = ["prune", str(dense), "-o", str(output), "--ratio", "0.2", "--fields", "feed_forward_dim"]
-    arguments += ["--importance", "magnitude", "--fine-tune", str(recipe), "--quiet", "--set", root]
+    arguments = ["prune", str(dense), "-o", str(output), "--ratio", "0.1", "--fields", "feed_forward_dim"]
+    arguments += [
+        "--tile",
+        "4",
+        "--importance",
+        "magnitude",
+        "--fine-tune",
+        str(recipe),
+        "--quiet",
+        "--set",
+        root,
+    ]
     assert main([*arguments, "--iterations", "2"]) == 0
     first = load_model(output)
     assert first.config["feed_forward_dim"] < load_model(dense).config["feed_forward_dim"]
@@ -197,3 +208,36 @@ def test_fine_tuning_goes_on_from_what_is_left(tmp_path: Path) -> None:
     assert main([*arguments, "--iterations", "2"]) == 0
     for name, value in load_model(output).model.state_dict().items():
         torch.testing.assert_close(value, first.model.state_dict()[name], rtol=0, atol=0)
+    output.unlink()
+    assert main([*arguments, "--iterations", "1"]) == 2  # what lies there was pruned by another ratio
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "nothing to do"),
+        (["--ratio", "0.4", "--set", "optimizer.steps=3"], "--fine-tune"),
+        (["--sparsity", "2:4", "--fine-tune", "recipe.toml"], "--ratio"),
+        (["--ratio", "0.4", "--fine-tune", "recipe.toml", "--iterations", "0"], "at least 1"),
+        (["--sparsity", "2:4", "-o", "nowhere/smaller.pt"], "is no folder"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(
+    arguments: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "smaller.pt"
+    assert main(["prune", str(DIGITS / "model.pt"), "-o", str(output), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert error.count("\n") == 1
+    assert not output.exists()
+
+
+def test_a_model_of_nan_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = load_model(DIGITS / "model.pt")
+    with torch.no_grad():
+        next(model.model.parameters()).fill_(float("nan"))
+    save_model(tmp_path / "nan.pt", model)
+    arguments = ["-o", str(tmp_path / "o.pt"), "--ratio", "0.3", "--calibration", str(DIGITS / "clips.jsonl")]
+    assert main(["prune", str(tmp_path / "nan.pt"), *arguments]) == 2
+    assert "no log-probabilities" in capsys.readouterr().err

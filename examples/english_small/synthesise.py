@@ -14,6 +14,7 @@ import argparse
 import gzip
 import io
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from random import Random
@@ -78,6 +79,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     rng, lines = Random(args.seed), read_lines(args.text)
+    if not lines:
+        parser.error(f"{args.text} holds no words")
+    if shutil.which("espeak-ng") is None:
+        parser.error("espeak-ng is not installed; apt-get install espeak-ng")
     (args.output / "train").mkdir(parents=True, exist_ok=True)
     rows = []
     for i in tqdm(range(args.count), unit="recording", dynamic_ncols=True):

@@ -131,6 +131,8 @@ def default_cache(output: Path) -> Path:
 def _open_cache(config: OptimizeConfig) -> Iterator[Cache]:
     """The cache that was asked for, or one that is gone when the work is done."""
     if config.cache is not None:
+        if config.cache.exists() and not config.cache.is_dir():
+            raise InputError(f"{config.cache} is no folder; give --cache another, or --no-cache")
         yield Cache(config.cache)
         return
     with tempfile.TemporaryDirectory() as folder:

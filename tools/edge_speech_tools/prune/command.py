@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.features import frontend_from_dict
@@ -19,7 +21,7 @@ from edge_speech.training.recipe import read_recipe
 from edge_speech.training.train import train
 from edge_speech_tools import recordings
 from edge_speech_tools.calibration import CalibrationSet
-from edge_speech_tools.contract import require_streaming
+from edge_speech_tools.contract import check_contract, require_streaming
 from edge_speech_tools.progress import Progress
 from edge_speech_tools.prune import depth, masks, width
 
@@ -39,31 +41,48 @@ class Aim:
 def run_command(args: argparse.Namespace) -> dict[str, Any]:
     """`edge-speech prune`: {"model", "parameters", "dense_parameters", "changes"}. Raises InputError."""
     output = Path(args.output)
-    if output.exists() and not args.force:
-        raise InputError(f"{output} exists; give another -o, or --force")
+    _check_arguments(args, output)
     path, progress = Path(args.model), Progress(args.quiet)
     dense = require_streaming(path, load_model(path))
+    frontend = frontend_from_dict(dense.frontend)
+    check_contract(dense.model, len(dense.tokens), frontend.num_features)
     pruned = _pruned(args, dense, progress)
     if args.sparsity:
         pruned = masks.run(pruned, masks.Config(args.sparsity))
-    save_model(output, pruned)
+    try:
+        save_model(output, pruned)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {output} ({error.strerror or error}); nothing of it was left"
+        ) from None
     changed = {k: [v, pruned.config[k]] for k, v in dense.config.items() if pruned.config[k] != v}
     counts = {"parameters": parameters_of(pruned), "dense_parameters": parameters_of(dense)}
     return {"model": str(output), **counts, "changes": changed}
 
 
+def _check_arguments(args: argparse.Namespace, output: Path) -> None:
+    """Before any work. Raises InputError."""
+    if output.exists() and not args.force:
+        raise InputError(f"{output} exists; give another -o, or --force")
+    if not output.parent.is_dir():
+        raise InputError(f"{output.parent} is no folder; make it, or give another -o")
+    if args.ratio is None and not args.sparsity:
+        raise InputError("nothing to do; give --ratio, such as 0.4, or --sparsity, such as 2:4")
+    if (args.set or args.iterations != 1) and not args.fine_tune:
+        raise InputError("--set and --iterations are about training; give --fine-tune RECIPE.toml")
+    if args.fine_tune and args.ratio is None:
+        raise InputError("--fine-tune trains what --ratio leaves; give --ratio, such as 0.4")
+    if args.iterations < 1:
+        raise InputError(f"--iterations is {args.iterations}; at least 1")
+
+
 def _pruned(args: argparse.Namespace, dense: LoadedModel, progress: Progress) -> LoadedModel:
     """Smaller by the ratio, in as many steps as asked for, trained after each."""
     if args.ratio is None:
-        if not args.sparsity:
-            raise InputError("nothing to do; give --ratio, such as 0.4, or --sparsity, such as 2:4")
         return dense
     fields = tuple((args.fields or ",".join(f for f in FIELDS if f in dense.config)).split(","))
     features = _features(args, dense)
-    steps = args.iterations if args.fine_tune else 1
-    if steps < 1:
-        raise InputError(f"--iterations is {steps}; at least 1")
-    found = dense
+    found, steps = dense, args.iterations
     for step in range(1, steps + 1):
         aim = aim_of(dense, args.ratio * step / steps, fields, args.tile)
         progress.say(f"prune    {aim.layers} layers, feed-forward {aim.width}")
@@ -103,8 +122,10 @@ def aim_of(dense: LoadedModel, ratio: float, fields: Sequence[str], tile: int) -
     if width.FIELD in fields:
         while channels > tile and _count(dense, layers, channels) > wanted:
             channels = (channels - 1) // tile * tile
-    reached = 1 - _count(dense, layers, channels) / parameters_of(dense)
-    if reached < ratio - 0.15:
+    left = _count(dense, layers, channels)
+    exactly = width.FIELD in fields  # layers alone are taken out while they fit
+    if (exactly or layers in (1, dense.config[depth.FIELD])) and left > wanted:
+        reached = 1 - left / parameters_of(dense)
         raise InputError(f"{', '.join(fields)} can take out {reached:.0%} of the parameters, not {ratio:.0%}")
     return Aim(layers, channels)
 
@@ -115,8 +136,6 @@ def parameters_of(loaded: LoadedModel) -> int:
 
 
 def _count(dense: LoadedModel, layers: int, channels: int) -> int:
-    import torch
-
     changes = {depth.FIELD: layers, **({width.FIELD: channels} if channels else {})}
     with torch.device("meta"):
         model = models.build(dense.architecture, {**dense.config, **changes})
@@ -135,10 +154,13 @@ def _fine_tuned(args: argparse.Namespace, pruned: LoadedModel, step: int) -> Loa
     folder = Path(args.output).with_suffix(".prune") / str(step)
     folder.mkdir(parents=True, exist_ok=True)
     start, sizes = folder / "pruned.pt", {f: pruned.config[f] for f in FIELDS if f in pruned.config}
-    if not start.exists() or args.force:
+    if args.force:
         shutil.rmtree(folder)
         folder.mkdir()
+    if not start.exists():
         save_model(start, pruned)
+    elif not _is_same(load_model(start), pruned):
+        raise InputError(f"{folder} is of another model, ratio or recordings; --force begins anew")
     given = [f"model.weights={start.resolve()}", *(f"model.{k}={v}" for k, v in sizes.items())]
     recipe = read_recipe(Path(args.fine_tune), [*(args.set or []), *given])
     if recipe.objective == "distillation":
@@ -147,3 +169,9 @@ def _fine_tuned(args: argparse.Namespace, pruned: LoadedModel, step: int) -> Loa
     if not args.quiet:
         print(f"train    {folder}", file=sys.stderr)
     return load_model(train(recipe, folder, args.quiet))
+
+
+def _is_same(one: LoadedModel, other: LoadedModel) -> bool:
+    """Whether two models have the same weights."""
+    ours, theirs = one.model.state_dict(), other.model.state_dict()
+    return set(ours) == set(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)

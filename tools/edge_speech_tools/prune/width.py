@@ -73,7 +73,7 @@ def blocks_of(loaded: LoadedModel) -> dict[str, list[Axis]]:
 
 
 def rebuilt(loaded: LoadedModel, changes: dict[str, Any], state: dict[str, Tensor]) -> LoadedModel:
-    """A model of the changed config with the weights in `state`; scales of other shapes are dropped."""
+    """A model of the changed config with the weights in `state`; scales and dev figures are not kept."""
     config = {**loaded.config, **changes}
     model = models.build(loaded.architecture, config)
     model.load_state_dict(state)

@@ -36,12 +36,10 @@ OPSET = 21
 class Config:
     """`block_size` weights of an output channel share a scale: 32, 64 or 128 (onnxruntime's kernels).
 
-    The first and the last layer and convolutions, few weights and much error, get int8; layers in `keep`
-    stay as they are. Raises InputError.
+    The first and the last layer and convolutions, few weights and much error, get int8. Raises InputError.
     """
 
     block_size: int = 32
-    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.block_size not in (32, 64, 128):
@@ -54,9 +52,9 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     editor = qdq.Editor(onnx.load(fp32))
     ends = {name.partition("/")[0] for name in unsuited_nodes(fp32, ("MatMul", "Gemm", "Conv"))}
     for node in editor.layers():
-        if layer_of(node) not in {*ends, *config.keep}:
+        if layer_of(node) not in ends:
             _pack(editor, node, config.block_size)
-    qdq.shrink_weights(editor, keep=config.keep)
+    qdq.shrink_weights(editor)
     onnx.save(editor.finish(), path)
     check_graph(path, source.spec)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)

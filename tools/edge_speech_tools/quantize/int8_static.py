@@ -25,13 +25,11 @@ FILE_NAME = "encoder.int8-static.onnx"
 class Config:
     """How ranges are measured, unless quantisation-aware training left scales in the checkpoint.
 
-    Layers in `weights_only` compute in fp32 with int8 weights, as do those without scales, convolutions,
-    GRUs, the first and the last layer. LSTMs compute in integers whose ranges are those of the moment. Layers
-    in `keep` stay as they are.
+    Layers without scales, convolutions, GRUs, the first and the last layer compute in fp32 with int8 weights.
+    LSTMs compute in integers whose ranges are those of the moment. Layers in `keep` stay as they are.
     """
 
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
-    weights_only: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
 
 
@@ -46,10 +44,10 @@ def run(source: Source, config: Config = Config()) -> PassResult:
         scales = calibrate(source.model, source.spec, source.calibration, config.calibration)
     fp32, path = source.directory / streaming_onnx.FILE_NAME, source.directory / FILE_NAME
     ends = {name.partition("/")[0] for name in unsuited_nodes(fp32, ("MatMul", "Gemm", "Conv"))}
-    unsuited = {*ends, *config.weights_only, *config.keep}
+    unsuited = {*ends, *config.keep}
     editor = qdq.Editor(onnx.load(fp32))
     qdq.quantise(editor, {name: layer for name, layer in scales.items() if name not in unsuited})
-    qdq.quantise_lstms(editor, config.calibration.weight_bits, {*config.weights_only, *config.keep})
+    qdq.quantise_lstms(editor, config.calibration.weight_bits, config.keep)
     qdq.shrink_weights(editor, keep=config.keep)
     model = editor.finish()
     qdq.fuse_products(model)

@@ -20,16 +20,14 @@ FILE_NAME = "encoder.int8-weight-only.onnx"
 
 @dataclass(frozen=True)
 class Config:
-    """Layers in `keep` stay as they are."""
-
-    keep: tuple[str, ...] = ()
+    """Nothing to choose."""
 
 
 def run(source: Source, config: Config = Config()) -> PassResult:
     """Quantise the weights of the fp32 graph in `source.directory`."""
     path = source.directory / FILE_NAME
     editor = qdq.Editor(onnx.load(source.directory / streaming_onnx.FILE_NAME))
-    qdq.shrink_weights(editor, keep=config.keep)
+    qdq.shrink_weights(editor)
     onnx.save(editor.finish(), path)
     check_graph(path, source.spec)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
