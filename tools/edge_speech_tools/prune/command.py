@@ -120,9 +120,11 @@ def aim_of(dense: LoadedModel, ratio: float, fields: Sequence[str], tile: int) -
     layers, channels = dense.config[depth.FIELD], dense.config.get(width.FIELD, 0)
     if depth.FIELD in fields:
         depth.stack_of(dense)
-        share = OF_LAYERS if width.FIELD in fields else 1.0
-        least = parameters_of(dense) * (1 - ratio * share)
-        while layers > 1 and _count(dense, layers - 1, channels) >= least:
+        least = (1 - ratio * OF_LAYERS) * parameters_of(dense)
+        narrowest = tile if width.FIELD in fields else channels
+        while layers > 1 and _count(dense, layers - 1, channels) >= wanted:
+            if _count(dense, layers, narrowest) <= wanted and _count(dense, layers - 1, channels) < least:
+                break
             layers -= 1
     if width.FIELD in fields:
         while channels > tile and _count(dense, layers, channels) > wanted:
