@@ -234,8 +234,8 @@ constexpr bool kEmulated = true;
 constexpr bool kEmulated = false;
 #endif
 
-// An hour of nothing but blanks (a minute where less is at work, or slowly): one empty utterance, and after the first
-// minute not one allocation.
+// An hour of nothing but blanks (a minute where less is at work, or slowly): one empty utterance, and after
+// the first minute not one allocation.
 void test_silence_is_free(int sample_rate, bool with_beam, bool with_vad) {
   const auto stream = make_stream({with_beam, with_vad, true});
   const std::vector<float> second = beeps({{0.2, 0.4}}, 1.0, sample_rate);
