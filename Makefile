@@ -61,7 +61,7 @@ asan: .venv/.built
 	$(BIN)/ctest --test-dir build/asan --output-on-failure
 
 AARCH64 := build/aarch64
-EMULATOR := $(if $(filter aarch64 arm64,$(shell uname -m)),,qemu-aarch64-static -L $(AARCH64)/emulator_root)
+EMULATOR := $(if $(filter aarch64 arm64,$(shell uname -m)),,qemu-aarch64-static -cpu cortex-a76 -L $(AARCH64)/emulator_root)
 
 aarch64: .venv/.built
 	$(MAKE) aarch64-build

@@ -21,7 +21,7 @@ from edge_speech.recognizer import Recognizer
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "aarch64"
 IS_ARM = platform.machine() in ("aarch64", "arm64")
-EMULATOR = () if IS_ARM else ("qemu-aarch64-static", "-L", str(BUILD / "emulator_root"))
+EMULATOR = () if IS_ARM else ("qemu-aarch64-static", "-cpu", "cortex-a76", "-L", str(BUILD / "emulator_root"))
 TOOLS = ["make", "apt-get", "aarch64-linux-gnu-g++", *EMULATOR[:1]]
 SECONDS = 1.6  # of real speech: emulated floating point is slow
 

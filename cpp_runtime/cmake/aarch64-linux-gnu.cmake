@@ -11,11 +11,12 @@ set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
 
-# qemu takes a file from its root when it is there. onnxruntime asks /proc/cpuinfo what processor this is, and the
-# host's answer crashes it.
+# A Cortex-A76, the Raspberry Pi 5's. qemu takes a file from its root when it is there: onnxruntime asks /proc/cpuinfo
+# what processor this is, and the host's answer crashes it. The two must name the same processor: the int8 kernels
+# that onnxruntime picks for qemu's `max` give wrong results there.
 if(NOT CMAKE_HOST_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(emulator_root ${CMAKE_BINARY_DIR}/emulator_root)
   configure_file(${CMAKE_CURRENT_LIST_DIR}/aarch64-cpuinfo ${emulator_root}/proc/cpuinfo COPYONLY)
   file(CREATE_LINK /usr/aarch64-linux-gnu/lib ${emulator_root}/lib SYMBOLIC)
-  set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64-static -L ${emulator_root})
+  set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64-static -cpu cortex-a76 -L ${emulator_root})
 endif()
