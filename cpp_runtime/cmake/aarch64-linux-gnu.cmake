@@ -11,9 +11,9 @@ set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
 
-# A Cortex-A76, the Raspberry Pi 5's. qemu takes a file from its root when it is there: onnxruntime asks /proc/cpuinfo
-# what processor this is, and the host's answer crashes it. The two must name the same processor: the int8 kernels
-# that onnxruntime picks for qemu's `max` give wrong results there.
+# A Cortex-A76, the Raspberry Pi 5's, in instructions and in /proc/cpuinfo: qemu takes a file from its root when it is
+# there, and what the host has there crashes onnxruntime. With SME, which qemu's default processor has, onnxruntime's
+# int8 results are wrong on qemu 7.2.
 if(NOT CMAKE_HOST_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(emulator_root ${CMAKE_BINARY_DIR}/emulator_root)
   configure_file(${CMAKE_CURRENT_LIST_DIR}/aarch64-cpuinfo ${emulator_root}/proc/cpuinfo COPYONLY)
