@@ -26,8 +26,8 @@ _VERSION = re.compile(r"\d+(\.\d+){1,3}")
 
 @dataclass(frozen=True)
 class Processor:
-    """`operations_per_clock` of one core (of a GPU: one multiprocessor) by arithmetic, "fp32", "fp16", "int8":
-    fused multiply-adds × lanes × 2. What it lacks is computed in fp32."""
+    """`operations_per_clock` of one core (of a GPU: one multiprocessor) by arithmetic (`ARITHMETIC`): fused
+    multiply-adds × lanes × 2. What it lacks is computed in fp32."""
 
     name: str
     operations_per_clock: dict[str, float]
@@ -147,17 +147,14 @@ def load_target(name: str) -> Target:
     known = sorted(path.stem for path in targets_folder().glob("*.toml"))
     if name in known:
         return read_target(targets_folder() / f"{name}.toml")
-    raise InputError(
-        f"unknown target {name!r}; {nearest(name, known)} `edge-speech targets` lists them all"
-    )
+    raise InputError(f"unknown target {name!r}; {nearest(name, known)} `edge-speech targets` lists them all")
 
 
 # -- reading ------------------------------------------------------------------------------------------------
 
 _KEYS = ("name", "description", "device", "cpu", "gpu", "optimize", "overhead_us", "power_modes", "sources")
-_OPTIMIZE = (
-    "backends", "precisions", "prefer", "latency_budget_ms", "artifact_limit_mib", "memory_limit_mib", "tiles",
-)  # fmt: skip
+_LIMITS = ("latency_budget_ms", "artifact_limit_mib", "memory_limit_mib", "tiles")
+_OPTIMIZE = ("backends", "precisions", "prefer", *_LIMITS)
 _MODE = ("name", "cpu_cores", "cpu_ghz", "gpu_cores", "gpu_ghz", "memory_bandwidth_gb_s")
 _PROCESSOR = ("name", "operations_per_clock")
 _GPU = (*_PROCESSOR, "backends", "compute_capability", "dla_cores", "jetpack", "default_jetpack")
@@ -271,10 +268,12 @@ def _read_unconfirmed(table: Table) -> tuple[str, ...]:
 def _figures(table: Table) -> Iterator[str]:
     """Paths of everything in the file that is a figure about the device, and so has a source."""
     yield from ("device.cores", "device.ram_mib", "cpu.operations_per_clock", "power_modes")
-    yield from (f"optimize.{key}" for key in _OPTIMIZE[3:])
+    yield from (f"optimize.{key}" for key in _LIMITS)
     yield from (f"overhead_us.{backend}" for backend in table.table("overhead_us").data)
     if "gpu" in table.data:
-        yield from (f"gpu.{key}" for key in ("operations_per_clock", "compute_capability", "dla_cores", "jetpack"))
+        yield from (
+            f"gpu.{key}" for key in ("operations_per_clock", "compute_capability", "dla_cores", "jetpack")
+        )
 
 
 def read_toml(path: Path) -> dict[str, Any]:
