@@ -2,10 +2,10 @@
 
     python benchmarks/prediction.py [--target NAME …] [-o FILE]
 
-Every artifact of both example models that runs here and needs no recordings, on one thread, steps of all of them
-interleaved. `least_ms` is the shortest: on a shared machine the median is its neighbours'. `overhead_us` is what
-a node costs here: a chain of small ones (reshape, transpose, add, multiply of 8 × 144 values), the difference
-between 500 and 100 of them.
+Every artifact of both example models that runs here and needs no recordings, on one thread, steps of all of
+them interleaved. `least_ms` is the shortest: on a shared machine the median is its neighbours'. `overhead_us`
+is what a node costs here: a chain of small ones (reshape, transpose, add, multiply of 8 × 144 values), the
+difference between 500 and 100 of them.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def test_report_has_its_keys_and_measured_figures(linux: tuple[Path, dict[str, A
     assert json.loads((output / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     assert set(report) == {
         "model", "target", "plan", "findings", "decoder", "artifacts", "quality", "performance", "drift",
-        "decision", "provenance",
+        "prediction", "decision", "provenance",
     }  # fmt: skip
     by_precision = {a["precision"]: a for a in report["artifacts"]}
     assert set(by_precision) == {

@@ -42,7 +42,7 @@ def show(document: list[dict[str, Any]] | dict[str, Any], args: argparse.Namespa
         rows.append([t["name"], t["arch"], *sizes, *figures, ",".join(t["backends"]), t["description"]])
     print_table(rows, left=(0, 1, 7, 8))
     print(
-        "Peaks in the first power mode: of the GPU, else of one core. `edge-speech targets NAME` has the rest."
+        "Peaks of the first power mode, of the GPU or else of one core; `edge-speech targets NAME` has all."
     )
 
 

@@ -95,7 +95,8 @@ def prediction(predicted: dict[str, Any]) -> str:
     lead = (
         f"A chunk of {predicted['chunk_ms']:g} ms takes {work['multiply_adds'] / 1e6:.2f} million "
         "multiply-adds. Predicted: the greater of arithmetic and memory, plus what the graph's nodes cost "
-        "besides, on one core of the CPU or on the GPU. Engines take longer than that rather than less."
+        "besides, on one core of the CPU or on the GPU. A floor: where it was compared, engines took up to "
+        "four times as long."
     )
     rows = [
         ("", _predicted_cells(a, m, not i)) for a in predicted["artifacts"] for i, m in enumerate(a["modes"])
@@ -120,7 +121,7 @@ def prediction(predicted: dict[str, Any]) -> str:
 
 
 def _predicted_cells(artifact: dict[str, Any], mode: dict[str, Any], first: bool) -> list[str]:
-    times = [f"{mode[key]:.3f}" for key in ("compute_ms", "memory_ms", "overhead_ms", "latency_ms")]
+    times = [f"{mode[key]:.3g}" for key in ("compute_ms", "memory_ms", "overhead_ms", "latency_ms")]
     measured = artifact["measured"] if first else None
     beside = f"{measured['latency_ms']:.3f} <small>on the {measured['where']}</small>" if measured else "–"
     name = escape(key_of_entry(artifact)) if first else ""
