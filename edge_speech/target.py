@@ -170,7 +170,7 @@ def read_target(path: Path) -> Target:
         raise optimize.wrong("prefer", f"one of {', '.join(PREFERENCES)}")
     cores, backends = device.integer("cores", 1, 1024), optimize.strings("backends")
     gpu = _read_gpu(table.table("gpu").only(*_GPU), backends) if "gpu" in table.data else None
-    tiles = optimize.numbers("tiles", ARITHMETIC, 1, 1024)
+    tiles = optimize.table("tiles").only(*ARITHMETIC)
     return Target(
         name=path.stem,
         description=table.text("description"),
@@ -183,7 +183,7 @@ def read_target(path: Path) -> Target:
         latency_budget_ms=optimize.number("latency_budget_ms", 0.1, 60_000),
         artifact_limit_mib=optimize.number("artifact_limit_mib", 0.01, 1 << 24),
         memory_limit_mib=optimize.number("memory_limit_mib", 0.01, 1 << 24),
-        tiles={name: int(tile) for name, tile in tiles.items()},
+        tiles={name: tiles.integer(name, 1, 1024) for name in tiles.data},
         overhead_us=_read_overhead(table, backends),
         cpu=Processor(**_read_processor(table.table("cpu").only(*_PROCESSOR))),
         gpu=gpu,

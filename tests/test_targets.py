@@ -122,6 +122,7 @@ GOOD = (Path(__file__).parent.parent / "targets" / "jetson-orin-nano.toml").read
         ("latency_budget_ms = 30", "latency_budget_s = 30", "did you mean latency_budget_ms"),
         ("memory_limit_mib = 1024", "memory_limit_mib = -1", "'memory_limit_mib'"),
         ("{ fp16 = 8, int8 = 16 }", "{ fp16 = 8, int4 = 16 }", "unknown key 'int4'"),
+        ("{ fp16 = 8, int8 = 16 }", "{ fp16 = 8.5, int8 = 16 }", "'fp16' must be an integer"),
         ("tensorrt = 5", "tensort = 5", "unknown key 'tensort'; did you mean tensorrt"),
         ("tensorrt = 5\n", "", "'overhead_us'.*tensorrt"),
         ("fp32 = 16,", "", "'operations_per_clock'.*fp32"),
