@@ -319,7 +319,14 @@ def test_dry_run_prints_the_plan_and_reads_no_model(
 ) -> None:
     given = {"model": "missing.pt", "target": "linux-x86_64", "output": str(tmp_path / "bundle")}
     left = {"eval": None, "calibration": None, "backends": None, "precision": "auto", "accuracy_budget": 0.5}
-    left |= {"beam_size": None, "lm": None, "lm_level": None, "lm_weight": None, "word_bonus": None}
+    left |= {
+        "device_bench": None,
+        "beam_size": None,
+        "lm": None,
+        "lm_level": None,
+        "lm_weight": None,
+        "word_bonus": None,
+    }
     switches = {"force": False, "quiet": False, "json": False, "dry_run": True}
     result = pipeline.run_command(argparse.Namespace(**given, **left, **switches))
     assert "parity" in capsys.readouterr().out
