@@ -92,7 +92,7 @@ def test_peaks_are_those_of_the_data_sheets(name: str, mode: str, arithmetic: st
 
 def test_names_that_are_not_there_are_met_with_near_ones() -> None:
     assert load_target("linux-arm64").arch == "aarch64"
-    with pytest.raises(InputError, match="did you mean .*linux-arm64"):
+    with pytest.raises(InputError, match=r"did you mean .*linux-arm64"):
         load_target("linux-arm")
     with pytest.raises(InputError, match="linux-x86_64"):
         load_target("../targets/linux-x86_64")

@@ -44,7 +44,7 @@ def test_an_engine_and_a_precision_of_the_future_do_not_end_the_job() -> None:
     assert plan.candidates == make_plan(config(target.name), target, PASSES).candidates
     assert [reason.split(":")[0] for reason in plan.left_out] == ["npu", "int2-static"]
     assert "no pass" in plan.as_text()
-    with pytest.raises(InputError, match="makes nothing for npu.*has npu, onnxruntime"):
+    with pytest.raises(InputError, match=r"makes nothing for npu.*has npu, onnxruntime"):
         make_plan(replace(config(target.name), backends=("npu",)), future, PASSES)
     with pytest.raises(InputError, match="does not make int2-static"):
         make_plan(replace(config(target.name), precision="int2-static"), future, PASSES)
