@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -69,18 +70,26 @@ def _listed(values: object) -> str:
     return str(values).strip("[]")
 
 
-def drawn(choices: Choices) -> dict[str, int]:
-    """A network at random, by torch's generator: a run that resumes draws as one that was not stopped."""
-    return {name: values[int(torch.randint(len(values), ()))] for name, values in choices.items()}
+def drawn(choices: Choices, number: int) -> dict[str, int]:
+    """The network that is drawn as this number, at random."""
+    rng = np.random.default_rng(number)
+    return {name: values[rng.integers(len(values))] for name, values in choices.items()}
 
 
 class Sandwich(Objective):
-    """Mean of the losses of the largest network, the smallest and a random one."""
+    """Mean of the losses of the largest network, the smallest and a random one.
+
+    How many were drawn is saved with the run: one that resumes draws as one that was not stopped, and the
+    processes of a group draw alike.
+    """
+
+    count: Tensor
 
     def __init__(self, objective: Objective, model: Model, architecture: str, how: Supernet) -> None:
         super().__init__()
         self.objective, self.architecture, self.how = objective, architecture, how
         self.error = objective.error
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self._said: list[Tensor] = []
         self._networks: dict[tuple[int, ...], _Network] = {}  # made when they are first drawn
         model.register_forward_hook(self._listen)
@@ -92,17 +101,19 @@ class Sandwich(Objective):
         """See Objective."""
         loss: Tensor = self.objective(model, batch)
         lengths, taught = output_lengths(model, batch), self._said.pop().detach()
-        for changes in (smallest(self.how.choices), drawn(self.how.choices)):
+        self.count += 1
+        for changes in (smallest(self.how.choices), drawn(self.how.choices, int(self.count))):
             log_probs = self._network(model, changes).log_probs(model, batch.features)
             loss = loss + self._of_part(log_probs, taught[:, : log_probs.shape[1]], lengths, batch)
         return loss / NETWORKS
 
     def _of_part(self, log_probs: Tensor, taught: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-        """CTC of the texts and mean divergence of the rows from `taught`, both (B, T, V)."""
+        """CTC of the texts and mean divergence of an utterance's rows from `taught`, both (B, T, V)."""
         of_texts = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
-        counted = torch.arange(log_probs.shape[1], device=lengths.device) < lengths[:, None]
-        own, theirs = log_probs.float()[counted], taught.float()[counted]
-        of_rows = functional.kl_div(own, theirs, reduction="batchmean", log_target=True)
+        counts = lengths.to(log_probs.device)
+        counted = torch.arange(log_probs.shape[1], device=counts.device) < counts[:, None]
+        divergence = functional.kl_div(log_probs.float(), taught.float(), reduction="none", log_target=True)
+        of_rows = ((divergence.sum(2) * counted).sum(1) / counts.clamp(min=1)).mean()
         return (1 - self.how.frame_weight) * of_texts + self.how.frame_weight * of_rows
 
     def _network(self, model: Model, changes: dict[str, int]) -> _Network:
