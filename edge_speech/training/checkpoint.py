@@ -141,7 +141,7 @@ def _from_plain(data: dict[str, Any]) -> LoadedModel:
     config, metrics = dict(data["config"]), dict(data.get("metrics", {}))
     scales = scales_from_plain(data.get("quantization", {}))
     check_scales(model, scales)
-    supernet = dict(data.get("supernet", {}))
+    supernet = data.get("supernet", {})
     check_choices(data["architecture"], models.config_of(model), supernet)
     return LoadedModel(model, tokens, frontend, data["architecture"], config, metrics, scales, supernet)
 

@@ -70,6 +70,8 @@ def check_choices(architecture: str, config: Mapping[str, Any], choices: Choices
 
     `choices` may come from a stranger: nothing is allocated for them.
     """
+    if not isinstance(choices, Mapping):
+        raise InputError(f"supernet is {type(choices).__name__}, not a table of settings")
     for name, values in choices.items():
         if name not in FIELDS or name not in config:
             can = ", ".join(field for field in FIELDS if field in config) or "nothing"
