@@ -162,7 +162,11 @@ def test_a_process_without_a_row_takes_part(recipe_file: Path, tmp_path: Path) -
 
 
 def test_processes_draw_the_same_networks(recipe_file: Path, tmp_path: Path) -> None:
-    words = ["train", str(recipe_file), *setting("supernet.feed_forward_dim=[8, 16, 32]", "optimizer.steps=3")]
+    words = [
+        "train",
+        str(recipe_file),
+        *setting("supernet.feed_forward_dim=[8, 16, 32]", "optimizer.steps=3"),
+    ]
     assert cli.main([*words, "-o", str(tmp_path / "alone"), "--quiet"]) == 0
     assert two(tmp_path, *words, "-o", "together") == ([0, 0], "")
     assert_like(tmp_path / "alone", tmp_path / "together")

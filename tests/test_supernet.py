@@ -1,4 +1,4 @@
-"""Networks that share weights: what a small one computes, what it teaches the large one, what a file may say."""
+"""Networks that share weights: what a small one computes and learns, and what a file may say of them."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ def test_the_first_and_the_last_layer_stay_and_none_is_used_twice() -> None:
         for count in range(2, of + 1):
             kept = kept_layers(count, of)
             assert (kept[0], kept[-1]) == (0, of - 1)
-            assert sorted(set(kept)) == kept and len(kept) == count
+            assert sorted(set(kept)) == kept
+            assert len(kept) == count
 
 
 @pytest.mark.parametrize("architecture", STREAMING)
@@ -167,7 +168,8 @@ def test_gradients_reach_what_is_shared_and_nothing_else(architecture: str) -> N
 def test_a_network_taken_out_is_the_one_that_was_trained_and_streams(architecture: str) -> None:
     model, changes, features = make(architecture), smaller(architecture), speech(70)
     small = extract(architecture, model, changes)
-    assert isinstance(small, StreamingModel) and not small.training
+    assert isinstance(small, StreamingModel)
+    assert not small.training
     with torch.no_grad():
         parallel = small.parallel(features)
         torch.testing.assert_close(parallel, in_large(model, changes, features), rtol=0, atol=0)
@@ -189,7 +191,7 @@ def run_chunks(model: StreamingModel, features: Tensor) -> Tensor:
 
 
 def test_the_statistics_of_the_largest_are_those_of_all() -> None:
-    """Training moves them by what the largest hears alone, and a small network hears as it will on a device."""
+    """Training moves them by what the largest hears alone; a small network hears as it will on a device."""
     model, changes, features = make("tcn"), smaller("tcn"), speech()
     model.train()
     for module in model.modules():
@@ -258,11 +260,9 @@ def test_what_the_largest_says_is_not_moved_towards_the_small(recipe: Recipe, tm
     trainer.objective(model, batch).backward()
     together = model.layers[1].norm.weight.grad.clone()  # type: ignore[index, union-attr, operator]
     model.zero_grad()
-    if drawn(CHOICES, 1)["num_layers"] != 3:  # the middle layer is the largest network's alone
-        (Ctc(trainer.tokens)(model, batch) / 3).backward()
-        torch.testing.assert_close(together, model.layers[1].norm.weight.grad)  # type: ignore[index, union-attr]
-    else:
-        pytest.fail("the first network drawn has all layers; take another setting")
+    assert drawn(CHOICES, 1)["num_layers"] != 3  # so the middle layer is the largest network's alone
+    (Ctc(trainer.tokens)(model, batch) / 3).backward()
+    torch.testing.assert_close(together, model.layers[1].norm.weight.grad)  # type: ignore[index, union-attr]
 
 
 def test_every_network_is_drawn() -> None:
@@ -328,7 +328,8 @@ def test_the_command_writes_a_network_of_real_shapes(
     document = json.loads(capsys.readouterr().out)
     assert document["changes"] == {"num_layers": [3, 2], "feed_forward_dim": [32, 8]}
     found = load_model(small)
-    assert found.supernet == {} and found.metrics == {"steps": 7}
+    assert found.supernet == {}
+    assert found.metrics == {"steps": 7}
     assert sum(p.numel() for p in found.model.parameters()) == document["parameters"]
     assert small.stat().st_size < 0.7 * large.stat().st_size
     features = torch.randn(1, 50, 23)
@@ -397,7 +398,8 @@ def test_hostile_choices_are_refused(supernet: LoadedModel, tmp_path: Path, host
     torch.save({**data, "supernet": hostile}, path)
     with pytest.raises(InputError) as caught:
         load_model(path)
-    assert str(path) in str(caught.value) and len(str(caught.value)) < 400 + len(str(path))
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(path))
 
 
 @pytest.mark.parametrize("architecture", NOT_ALIKE)
@@ -434,6 +436,14 @@ model = {{d_model = 16, num_layers = 3, num_heads = 2, feed_forward_dim = 32}}
 """)
     with pytest.raises(InputError, match=complaint):
         Trainer(read_recipe(path, []), tmp_path)
+
+
+def test_the_recipe_here_varies_what_its_model_has() -> None:
+    recipe = read_recipe(Path(__file__).parent.parent / "recipes" / "digits_supernet.toml", [])
+    assert recipe.supernet is not None
+    settings = {name: value for name, value in recipe.model.items() if name != "weights"}
+    config = models.config_of(models.build(recipe.architecture, settings))
+    check_choices(recipe.architecture, config, recipe.supernet.choices)
 
 
 def test_what_does_not_go_with_it_is_refused(recipe: Recipe) -> None:

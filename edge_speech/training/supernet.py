@@ -73,7 +73,7 @@ def _listed(values: object) -> str:
 def drawn(choices: Choices, number: int) -> dict[str, int]:
     """The network that is drawn as this number, at random."""
     rng = np.random.default_rng(number)
-    return {name: values[rng.integers(len(values))] for name, values in choices.items()}
+    return {name: values[int(rng.integers(len(values)))] for name, values in choices.items()}
 
 
 class Sandwich(Objective):
