@@ -409,6 +409,11 @@ def test_layers_that_are_not_alike_do_not_vary(architecture: str) -> None:
         check_choices(architecture, config, {"num_layers": [2, LAYERS]})
 
 
+def test_models_that_do_not_stream_are_refused() -> None:
+    with pytest.raises(InputError, match="for models that stream, not wav2vec2"):
+        check_choices("wav2vec2", {"num_layers": 12}, {"num_layers": [6, 12]})
+
+
 BAD = [
     ("num_layers=[1, 4]", r"the last the model's own 3"),
     ("num_layers=[3]", "nothing to choose"),

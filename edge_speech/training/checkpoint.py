@@ -58,7 +58,8 @@ class LoadedModel:
 
 
 def save_model(path: Path, loaded: LoadedModel) -> None:
-    """Write model.pt under a temporary name and rename it. Raises InputError on scales of other layers."""
+    """Write model.pt under a temporary name and rename it. Raises InputError on scales or choices of another
+    model."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in loaded.model.state_dict().items()}
     data = {
         "format": FORMAT,
@@ -74,6 +75,7 @@ def save_model(path: Path, loaded: LoadedModel) -> None:
         check_scales(loaded.model, loaded.quantization)
         data["quantization"] = scales_to_plain(loaded.quantization)
     if loaded.supernet:
+        check_choices(loaded.architecture, models.config_of(loaded.model), loaded.supernet)
         data["supernet"] = loaded.supernet
     save_atomically(data, path)
 

@@ -72,6 +72,8 @@ def check_choices(architecture: str, config: Mapping[str, Any], choices: Choices
     """
     if not isinstance(choices, Mapping):
         raise InputError(f"supernet is {type(choices).__name__}, not a table of settings")
+    if choices and architecture in models.OFFLINE:
+        raise InputError(f"supernet is for models that stream, not {architecture}")
     for name, values in choices.items():
         if name not in FIELDS or name not in config:
             can = ", ".join(field for field in FIELDS if field in config) or "nothing"
