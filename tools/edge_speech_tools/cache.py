@@ -18,6 +18,7 @@ from typing import Any
 from edge_speech.bundle import sha256_of
 
 _ENTRY = "entry.json"
+_FILLED = ".filled-by-its-step"
 _TEMPORARY = ".new-"
 
 
@@ -76,6 +77,15 @@ class Cache:
         found = self.get(step, key)
         return found.value if found is not None else self.put(step, key, make()).value
 
+    def folder_of(self, step: str, key: str, make: bool = True) -> Path:
+        """A folder that a step fills itself, over several runs. Raises OSError."""
+        folder = self.folder / _name(step, key)
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _FILLED).touch()
+        self.used.add(folder.name)
+        return folder
+
     def keep(self, step: str, key: str) -> None:
         """An entry that this run did not read, as all that needs it is there, but a next one may."""
         self.used.add(_name(step, key))
@@ -84,7 +94,9 @@ class Cache:
         """Remove every entry that this run did not use, and what an interrupted one left half written."""
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
             if folder.name not in self.used and (
-                folder.name.startswith(_TEMPORARY) or (folder / _ENTRY).is_file()
+                folder.name.startswith(_TEMPORARY)
+                or (folder / _ENTRY).is_file()
+                or (folder / _FILLED).is_file()
             ):
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -21,6 +21,7 @@ from edge_speech_tools.linter import Finding
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.plan import OptimizeConfig, Plan
 from edge_speech_tools.report_html import as_html
+from edge_speech_tools.search.result import Searched
 
 FILES = ("report.json", "report.html")
 
@@ -40,6 +41,7 @@ class Inputs:
     golden: str
     latency_is_targets: bool
     findings: Sequence[Finding] = ()
+    searched: Searched | None = None
 
 
 def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any]:
@@ -55,11 +57,13 @@ def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any
         "performance": _performance(inputs, measured),
         "drift": _drift(measured),
         **({"sensitivity": list(measured.sensitivity)} if measured.sensitivity else {}),
+        **({"search": inputs.searched.report} if inputs.searched else {}),
         "decision": list(choice.reasons),
         "provenance": {
             **provenance.describe(inputs.config.model, inputs.config.command),
             "compared_on": measured.compared,
             "golden": inputs.golden,
+            **({"search": inputs.searched.chosen} if inputs.searched else {}),
         },
     }
 
