@@ -66,8 +66,9 @@ class Cache:
             hashes = {path.name: sha256_of(path) for path in copies}
             document = {"value": value, "files": hashes, "sha256": key_of(value, hashes)}
             (new / _ENTRY).write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            new.rename(folder)
+            if _read(folder) is None:  # another process may have been first
+                shutil.rmtree(folder, ignore_errors=True)
+                new.rename(folder)
         self.used.add(folder.name)
         self.made.add(folder.name)
         return Entry(folder, value, tuple(hashes))

@@ -102,7 +102,7 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
 
 def _search_options(args: argparse.Namespace) -> SearchOptions | None:
     """None where nothing is searched. Raises InputError."""
-    if args.search is None:
+    if getattr(args, "search", None) is None:
         return None
     _search()
     return SearchOptions(
@@ -190,7 +190,7 @@ def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
         choice = replace(choice, reasons=(*searched.reasons, *choice.reasons))
     for reason in choice.reasons:
         job.progress.say(f"choice   {reason}")
-    return _write(job, folder, measured, choice, (*findings, *of_graphs), searched)
+    return _write(job, folder, measured, choice, (*findings, *of_graphs), searched=searched)
 
 
 def _search() -> ModuleType:
@@ -252,6 +252,7 @@ def _write(
     measured: Measured,
     choice: Choice,
     findings: Sequence[Finding],
+    *,
     searched: Searched | None,
 ) -> dict[str, Any]:
     """Fill the bundle's folder; returns the report."""

@@ -98,14 +98,15 @@ def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]
         reference = _references(candidates, passes)
     if config.search is not None and config.eval_manifest is None:
         raise InputError("--search weighs words against time and bytes; give --eval MANIFEST")
-    return _plan(config, target, passes, candidates, reference, left_out)
+    return _plan(config, target, passes, candidates, reference=reference, left_out=left_out)
 
 
 def narrowed(
     plan: Plan, config: OptimizeConfig, target: Target, passes: Mapping[str, Pass], candidates: Sequence[str]
 ) -> Plan:
     """`plan` with no candidates but these; fp32 is measured beside them."""
-    return _plan(config, target, passes, candidates, _references(candidates, passes), plan.left_out)
+    reference = _references(candidates, passes)
+    return _plan(config, target, passes, candidates, reference=reference, left_out=plan.left_out)
 
 
 def _references(candidates: Sequence[str], passes: Mapping[str, Pass]) -> list[str]:
@@ -118,9 +119,11 @@ def _plan(
     target: Target,
     passes: Mapping[str, Pass],
     candidates: Sequence[str],
+    *,
     reference: Sequence[str],
     left_out: Sequence[str],
 ) -> Plan:
+    """The plan of these candidates, what they need, and `reference` to compare with."""
     ordered = ordered_passes([*candidates, *reference], passes)
     steps = _steps(config, target, [passes[name] for name in ordered])
     return Plan(tuple(ordered), tuple(candidates), tuple(steps), tuple(left_out))

@@ -119,7 +119,7 @@ def search(found: dict[str, Any]) -> str:
     largest = max(t["bytes"] for t in measured)
     chart = scatter_chart([_dot(t, largest) for t in measured], _TIME, "WER %", _front(measured))
     caption = (
-        "WER in percent against the time to compute one second of audio, which compares chunks of any length; "
+        "WER in percent against the time to compute a second of audio, which compares chunks of any length; "
         "the area of a dot is its bytes. Filled: chosen. The line joins trials that no other beats in both; "
         "with a number: none beats them in WER, time and bytes. What was not measured again, on all "
         "utterances and in turns with the others, is pale."

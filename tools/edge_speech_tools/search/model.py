@@ -72,8 +72,13 @@ def _chunks(job: Job) -> tuple[int, ...]:
     asked = job.config.search.chunk_ms if job.config.search else ()
     shift_ms = job.line.frontend.frame_shift_ms
     frames = [round(ms / shift_ms) for ms in asked] or [own // 2, 2 * own]
-    fit = [n for n in frames if n > 0 and n % factor == 0 and n != own and _can_rechunk(job.loaded, n)]
-    return tuple(dict.fromkeys([own, *fit]))
+    fit = [own, *(n for n in frames if n > 0 and n % factor == 0 and _can_rechunk(job.loaded, n))]
+    if asked and (odd := [ms for ms, n in zip(asked, frames, strict=True) if n not in fit]):
+        raise InputError(
+            f"--search-chunk-ms has {odd[0]:g}, which {job.config.model} cannot have; it has "
+            f"{own * shift_ms:g}, and may take other multiples of {factor * shift_ms:g}"
+        )
+    return tuple(dict.fromkeys(fit))
 
 
 def _can_rechunk(loaded: LoadedModel, chunk_frames: int) -> bool:

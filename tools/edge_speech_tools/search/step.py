@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -61,7 +62,7 @@ def search(job: Job, rules: Rules, work: Path) -> tuple[Job, Searched]:
     choice = choose(candidates, replace(rules, timed="ms per second of audio"))
     chosen = next(one for one, c in zip(front, candidates, strict=True) if c.key == choice.kept[0])
     job.progress.say(f"search   chosen: {choice.kept[0]}")
-    report = _report(options, trials, found, front, chosen, failed)
+    report = _report(options, trials, found, front, chosen=chosen, failed=failed)
     return chosen.job, Searched(report, _chosen(chosen, jobs), _reasons(choice, chosen, job, len(trials)))
 
 
@@ -74,7 +75,8 @@ def load_jobs(job: Job) -> dict[str, Job]:
         raise InputError(f"--search-models names a checkpoint twice; got {', '.join(named)}")
     configs = [replace(job.config, model=path, quiet=True) for path in paths[1:]]
     others = [load_job(config, job.target, job.plan, job.passes, job.cache) for config in configs]
-    return dict(zip(named, [job, *others], strict=True))
+    heard = [replace(other, progress=job.progress) for other in others]
+    return dict(zip(named, [job, *heard], strict=True))
 
 
 def _options(job: Job) -> SearchOptions:
@@ -118,22 +120,26 @@ def _explore(job: Job, jobs: Mapping[str, Job], space: Space, folder: Path) -> N
     known = len(study.ended(begun))
     job.progress.say(f"search   {min(known, options.trials)} of {options.trials} trials kept")
     if options.jobs > 1 and known < options.trials:
-        study.run_in_processes(_work, (job.config, job.cache.folder, space, folder), options.jobs)
+        arguments = (job.config, job.cache.folder, space, folder)
+        with study.in_processes(_work, arguments, options.jobs) as running:
+            study.watch(begun, space, options.trials, running, job.progress)
         begun = study.begin(folder, space)  # what a process that was killed left undone
     _run(job, jobs, space, begun, folder)
 
 
 def _work(config: OptimizeConfig, cache: Path, space: Space, folder: Path) -> None:
-    """One of several processes: trials until there are enough."""
+    """One of several processes: trials until there are enough. Ctrl-C is its parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     target, passes = load_target(config.target), load_passes()
     with single_thread():
+        config = replace(config, quiet=True)
         job = load_job(config, target, make_plan(config, target, passes), passes, Cache(cache))
         _run(job, load_jobs(job), space, study.open_study(folder), folder)
 
 
 def _run(job: Job, jobs: Mapping[str, Job], space: Space, begun: optuna.Study, folder: Path) -> None:
     measure = partial(measure_trial, jobs, job, space, timing=folder / study.TIMING)
-    study.run_missing(begun, space, _options(job).trials, folder, measure, job.progress)
+    study.run_missing(begun, space, _options(job).trials, folder, measure=measure, progress=job.progress)
 
 
 # -- what came of it ----------------------------------------------------------------------------------------
@@ -161,6 +167,7 @@ def _report(
     trials: Sequence[Trial],
     found: Sequence[Finalist],
     front: Sequence[Finalist],
+    *,
     chosen: Finalist,
     failed: Mapping[int, str],
 ) -> dict[str, Any]:

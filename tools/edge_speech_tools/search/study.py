@@ -6,10 +6,14 @@ tree-structured Parzen estimator (Ozaki et al. 2022, https://doi.org/10.1613/jai
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import count
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from edge_speech.errors import CheckFailed, InputError
@@ -25,11 +29,14 @@ from edge_speech_tools.progress import Progress
 from edge_speech_tools.search.space import Settings, Space, baselines, in_words, settings_of
 from edge_speech_tools.search.trial import Figures, Measure, locked
 
-JOURNAL, ASKING, TIMING = "trials.journal", "asking.lock", "timing.lock"
+JOURNAL = "trials.journal"
+WRITING, ASKING, TIMING = "writing.lock", "asking.lock", "timing.lock"
 # What a trial is given up for; its reason is kept, and the search goes on.
 FAILURES = (InputError, CheckFailed, RuntimeError, ValueError)
 # Proposals in a row that are all known: then the space has little or nothing new.
 TRIES = 100
+# How often it is looked what other processes have done.
+POLL_S = 0.3
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -43,10 +50,27 @@ class Trial:
     reason: str | None
 
 
+class _Lock(JournalFileOpenLock):
+    """Optuna's own stays behind when its process is killed; this one does not."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._held = path, ExitStack()
+
+    def acquire(self) -> bool:
+        """Wait for it."""
+        self._held.enter_context(locked(self._path))
+        return True
+
+    def release(self) -> None:
+        """Let the next one."""
+        self._held.close()
+
+
 def open_study(folder: Path) -> optuna.Study:
     """The study that is kept in `folder`, begun there if there is none."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    lock = _Lock(folder / WRITING)
+    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock))
     return optuna.create_study(
         study_name="search", storage=storage, directions=["minimize"] * 3, load_if_exists=True
     )
@@ -81,11 +105,12 @@ def begin(folder: Path, space: Space) -> optuna.Study:
     _mend(folder / JOURNAL)
     study = open_study(folder)
     if not study.get_trials(deepcopy=False):
-        for answers in baselines(space):
-            study.enqueue_trial(answers)
+        for number, answers in enumerate(baselines(space)):
+            study.enqueue_trial(answers, user_attrs={"number": number})
     for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(one.number, state=TrialState.FAIL)
-        study.enqueue_trial(one.params or one.system_attrs.get("fixed_params", {}))
+        number = {key: value for key, value in one.user_attrs.items() if key == "number"}
+        study.enqueue_trial(one.params or one.system_attrs.get("fixed_params", {}), user_attrs=number)
     return study
 
 
@@ -100,28 +125,36 @@ def _mend(journal: Path) -> None:
 
 
 def run_missing(
-    study: optuna.Study, space: Space, wanted: int, folder: Path, measure: Measure, progress: Progress
+    study: optuna.Study, space: Space, wanted: int, folder: Path, *, measure: Measure, progress: Progress
 ) -> None:
     """Trials until there are `wanted`, or the space has nothing new. Several processes may do so at once."""
-    while (asked := _next(study, space, wanted, folder)) is not None:
-        trial, number, settings = asked
+    for _ in progress.bar(range(len(ended(study)), wanted), "search"):
+        asked = _next(study, space, wanted, folder)
+        if asked is None:
+            return
+        trial, settings = asked
         try:
             figures = measure(settings)
         except FAILURES as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             trial.set_user_attr("reason", reason)
-            study.tell(trial, state=TrialState.PRUNED)
-            said = f"failed: {reason}"
+            done = study.tell(trial, state=TrialState.PRUNED)
         else:
             trial.set_user_attr("figures", asdict(figures))
-            study.tell(trial, [figures.wer, figures.rtf, float(figures.bytes)])
-            said = f"WER {figures.wer:.2f} %, {1e3 * figures.rtf:.2f} ms/s, {figures.bytes / 1024:.0f} KiB"
-        progress.say(f"search   trial {number}: {in_words(settings, len(space.models))}: {said}")
+            done = study.tell(trial, [figures.wer, figures.rtf, float(figures.bytes)])
+        progress.say(_line(_trial(done), len(space.models)))
+
+
+def _line(trial: Trial, models: int) -> str:
+    said, figures = f"failed: {trial.reason}", trial.figures
+    if figures is not None:
+        said = f"WER {figures.wer:.2f} %, {1e3 * figures.rtf:.2f} ms/s, {figures.bytes / 1024:.0f} KiB"
+    return f"search   trial {trial.number}: {in_words(trial.settings, models)}: {said}"
 
 
 def _next(
     study: optuna.Study, space: Space, wanted: int, folder: Path
-) -> tuple[optuna.Trial, int, Settings] | None:
+) -> tuple[optuna.Trial, Settings] | None:
     """The next trial that is unlike all others, with the first free number; None when there are enough, or no
     more can be found."""
     with locked(folder / ASKING):
@@ -135,11 +168,11 @@ def _next(
             settings = settings_of(space, trial.suggest_categorical)
             plain = asdict(settings)
             if all(other.user_attrs.get("settings") != _as_stored(plain) for other in begun):
-                taken = {other.user_attrs.get("number") for other in begun}
-                number = next(i for i in range(wanted) if i not in taken)
+                taken = {other.user_attrs.get("number") for other in others if other.state != TrialState.FAIL}
+                free = next(number for number in count() if number not in taken)
+                trial.set_user_attr("number", trial.user_attrs.get("number", free))
                 trial.set_user_attr("settings", plain)
-                trial.set_user_attr("number", number)
-                return trial, number, settings
+                return trial, settings
             study.tell(trial, state=TrialState.FAIL)  # a repetition; it does not count
     return None
 
@@ -161,15 +194,33 @@ def _sampler(begun: int, attempt: int) -> BaseSampler:
 # -- several processes --------------------------------------------------------------------------------------
 
 
-def run_in_processes(work: Callable[..., None], arguments: Sequence[Any], jobs: int) -> None:
-    """`work(*arguments)` in `jobs` processes of their own, until all have ended."""
+@contextmanager
+def in_processes(
+    work: Callable[..., None], arguments: Sequence[Any], jobs: int
+) -> Iterator[Sequence[BaseProcess]]:
+    """`work(*arguments)` in `jobs` processes of their own, which end with this."""
     context = get_context("spawn")
     processes = [context.Process(target=work, args=tuple(arguments), daemon=True) for _ in range(jobs)]
-    for process in processes:
-        process.start()
     try:
+        for process in processes:
+            process.start()
+        yield processes
         for process in processes:
             process.join()
     finally:
         for process in processes:
-            process.terminate()
+            process.kill()
+
+
+def watch(
+    study: optuna.Study, space: Space, wanted: int, running: Sequence[BaseProcess], progress: Progress
+) -> None:
+    """Say what the processes have done, until there are enough trials or no process is left."""
+    known = [trial.number for trial in ended(study)]
+    for _ in progress.bar(range(len(known), wanted), "search"):
+        while not (fresh := [trial for trial in ended(study) if trial.number not in known]):
+            if not any(process.is_alive() for process in running):
+                return
+            time.sleep(POLL_S)
+        known.append(fresh[0].number)
+        progress.say(_line(fresh[0], len(space.models)))
