@@ -103,6 +103,8 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
 def _search_options(args: argparse.Namespace) -> SearchOptions | None:
     """None where nothing is searched. Raises InputError."""
     if getattr(args, "search", None) is None:
+        if getattr(args, "search_models", None) or getattr(args, "search_chunk_ms", None):
+            raise InputError("--search-models and --search-chunk-ms are about a search; give --search N")
         return None
     _search()
     return SearchOptions(
