@@ -124,9 +124,9 @@ def search(found: dict[str, Any]) -> str:
         "with a number: none beats them in WER, time and bytes. What was not measured again, on all "
         "utterances and in turns with the others, is pale."
     )
-    heads = ["trial", "", "WER %", "of utterances", _TIME, "ms of a chunk", "ms per chunk", "KiB", ""]
+    heads = ["trial", "", "", "WER %", "utterances", _TIME, "ms of a chunk", "ms per chunk", "KiB"]
     rows = [("kept" if t["chosen"] else "", _trial_cells(t)) for t in trials]
-    return figure(chart, caption) + table(heads, rows, text_columns=2)
+    return figure(chart, caption) + table(heads, rows, text_columns=3)
 
 
 _TIME = "ms per second of audio"
@@ -150,7 +150,7 @@ def _front(measured: list[dict[str, Any]]) -> list[tuple[float, float]]:
 def _trial_cells(t: dict[str, Any]) -> list[str]:
     first = [str(t["trial"]), escape(t["name"])]
     if t["failed"] is not None:
-        return [*first, *["–"] * 6, f'<span class="warning">{escape(t["failed"])}</span>']
-    figures = [f"{t['wer']:.2f}", str(t["utterances"]), f"{1e3 * t['rtf']:.2f}", f"{t['chunk_ms']:g}"]
+        return [*first, f'<span class="warning">{escape(t["failed"])}</span>', *["–"] * 6]
     note = "chosen" if t["chosen"] else "front" if t["pareto"] else ""
-    return [*first, *figures, f"{t['latency_ms']:.3f}", f"{t['bytes'] / 1024:.0f}", note]
+    figures = [f"{t['wer']:.2f}", str(t["utterances"]), f"{1e3 * t['rtf']:.2f}", f"{t['chunk_ms']:g}"]
+    return [*first, note, *figures, f"{t['latency_ms']:.3f}", f"{t['bytes'] / 1024:.0f}"]

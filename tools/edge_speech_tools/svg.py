@@ -36,6 +36,10 @@ class Curve:
     points: Sequence[tuple[float, float]]
 
 
+# What lies below what.
+_KINDS = ("pale", "open", "chosen")
+
+
 @dataclass(frozen=True)
 class Dot:
     """A point of a scatter; `kind` is "chosen" (filled), "open" or "pale", `radius` in pixels."""
@@ -107,7 +111,7 @@ def scatter_chart(
     parts = axes.frame(x_label, y_label)
     path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in line)
     parts += [f'<polyline class="front" points="{path}"/>'] if line else []
-    for dot in sorted(dots, key=lambda dot: -dot.radius):
+    for dot in sorted(dots, key=lambda dot: (_KINDS.index(dot.kind), -dot.radius)):
         x, y = axes.x(dot.x), axes.y(dot.y)
         parts.append(f'<circle class="{dot.kind}" cx="{x:.1f}" cy="{y:.1f}" r="{dot.radius:.1f}"/>')
     for dot in dots:
