@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
+from torch import Tensor
+from torch.nn import functional
+
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.training import models
@@ -23,6 +26,8 @@ from edge_speech_tools.quantize import int8_static
 from edge_speech_tools.search.space import RATIOS, ModelSpace, Settings, Space, groups_of
 from edge_speech_tools.sensitivity import SILENT
 
+# Parameters with a value for each distance within reach, which a chunk's length changes at both ends.
+DISTANCES = "distance_bias"
 # Channels left by pruning are a multiple of it, so that int8 fills the units which multiply.
 TILE = 16
 
@@ -124,19 +129,33 @@ def pruned(loaded: LoadedModel, ratio: float, features: Sequence[FloatArray]) ->
 
 
 def rechunked(loaded: LoadedModel, chunk_frames: int) -> LoadedModel:
-    """The same weights in chunks of another length; scales stay, as weights and inputs are the same layers'.
-    Raises InputError where the architecture has no such setting or cannot be built with it."""
+    """The same weights in chunks of another length; scales stay, as layers and what they hear are the same.
+
+    Where attention knows distances, those within a longer chunk that no training saw take after the farthest
+    that one did. Raises InputError where the architecture has no such setting or cannot be built with it.
+    """
     if loaded.config.get("chunk_frames") == chunk_frames:
         return loaded
     config = {**loaded.config, "chunk_frames": chunk_frames}
     model = models.build(loaded.architecture, config)
+    state = loaded.model.state_dict()
+    for name, value in model.state_dict().items():
+        if name in state and name.endswith(DISTANCES):
+            state[name] = _farther(state[name], (value.shape[-1] - state[name].shape[-1]) // 2)
     try:
-        model.load_state_dict(loaded.model.state_dict())
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(f"the weights of this {loaded.architecture} are of one chunk length") from error
     model.eval()
     metrics = {k: v for k, v in loaded.metrics.items() if not k.startswith("dev_")}
     return replace(loaded, model=model, config=config, metrics=metrics)
+
+
+def _farther(bias: Tensor, rows: int) -> Tensor:
+    """A bias (H, distances) with so many distances more, or fewer, at both ends."""
+    if rows < 0:
+        return bias[:, -rows:rows]
+    return functional.pad(bias, (rows, rows), mode="replicate")
 
 
 def job_of(base: Job, given: Job, space: Space, settings: Settings) -> Job:
