@@ -109,8 +109,8 @@ def begin(folder: Path, space: Space) -> optuna.Study:
             study.enqueue_trial(answers, user_attrs={"number": number})
     for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(one.number, state=TrialState.FAIL)
-        number = {key: value for key, value in one.user_attrs.items() if key == "number"}
-        study.enqueue_trial(one.params or one.system_attrs.get("fixed_params", {}), user_attrs=number)
+        known = {key: value for key, value in one.user_attrs.items() if key == "number"}
+        study.enqueue_trial(one.params or one.system_attrs.get("fixed_params", {}), user_attrs=known)
     return study
 
 
