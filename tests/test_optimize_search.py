@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -300,25 +300,16 @@ def test_what_is_pruned_reaches_its_ratio_and_has_keys_of_its_own(job: Job) -> N
     assert len(keys) == 3
 
 
-@dataclass(frozen=True)
-class Shared(LoadedModel):
-    """A checkpoint of a supernet."""
-
-    supernet: dict[str, list[int]] = field(default_factory=lambda: {"num_layers": [1, 2]})
-
-
 def test_a_supernet_gives_its_networks(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load_model(job.config.model)
-    plain = {name: getattr(loaded, name) for name in LoadedModel.__dataclass_fields__ if name != "supernet"}
-    shared = replace(job, loaded=Shared(**plain))
+    shared = replace(job, loaded=replace(loaded, supernet={"num_layers": [1, 2]}))
 
     def subnetwork(one: LoadedModel, changes: dict[str, int]) -> LoadedModel:
         assert changes == {"num_layers": 1}
-        return depth.without(LoadedModel(**plain), 1)
+        return depth.without(loaded, 1)
 
     fake = SimpleNamespace(subnetwork=subnetwork)
-    monkeypatch.setitem(sys.modules, "edge_speech.training.supernet", fake)
-    monkeypatch.setattr("edge_speech.training.supernet", fake, raising=False)
+    monkeypatch.setattr(search_model, "supernet", fake)
     space = space_of(shared)
     assert space.models[0].subnetwork == {"num_layers": (2, 1)}
     settings = Settings("model.pt", "fp32", 16, subnetwork={"num_layers": 1})

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
-from edge_speech.training import models
+from edge_speech.training import models, supernet
 from edge_speech.training.checkpoint import LoadedModel
 from edge_speech.training.scales import scales_from_plain, scales_to_plain
 from edge_speech_tools.cache import key_of
@@ -57,7 +57,7 @@ class SparingInt8:
 def model_space(name: str, job: Job) -> ModelSpace:
     """What the search may do to this job's model."""
     loaded = job.loaded
-    trained = getattr(loaded, "supernet", {})
+    trained = loaded.supernet
     return ModelSpace(
         name=name,
         chunks=_chunks(job),
@@ -114,10 +114,7 @@ def subnetwork(loaded: LoadedModel, changes: Mapping[str, int]) -> LoadedModel:
     """The network of these settings out of one trained with shared weights. Raises InputError."""
     if all(loaded.config[field] == value for field, value in changes.items()):
         return loaded
-    from edge_speech.training import supernet  # type: ignore[attr-defined]
-
-    found: LoadedModel = supernet.subnetwork(loaded, dict(changes))
-    return found
+    return supernet.subnetwork(loaded, dict(changes))
 
 
 def pruned(loaded: LoadedModel, ratio: float, features: Sequence[FloatArray]) -> LoadedModel:
