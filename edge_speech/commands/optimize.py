@@ -13,12 +13,9 @@ EXAMPLES = (
     "edge-speech optimize model.pt --target linux-x86_64 -o bundle --dry-run\n"
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --calibration cal.jsonl\n"
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --lm lm.arpa\n"
-<<<<<<< HEAD
+    "edge-speech optimize model.pt --target raspberry-pi-5 -o bundle --eval dev.jsonl --device-bench pi.json"
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --calibration cal.jsonl "
     "--search 50"
-=======
-    "edge-speech optimize model.pt --target raspberry-pi-5 -o bundle --eval dev.jsonl --device-bench pi.json"
->>>>>>> 588c6bef4f4e5d9923f5b6af70d50871152e744c
 )
 PRECISIONS = ("auto", "fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
 
@@ -42,16 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--backends", metavar="a,b", help="engines to build for (default: the target's)")
     add_decoder_options(parser.add_argument_group("the bundle's decoder (greedy unless given)"))
-<<<<<<< HEAD
-    _add_search_options(parser.add_argument_group("search (needs --eval)"))
-=======
     parser.add_argument(
         "--device-bench",
         metavar="FILE",
         action="append",
         help="what `edge-speech bench BUNDLE --json` gave on the device, to choose by; may be repeated",
     )
->>>>>>> 588c6bef4f4e5d9923f5b6af70d50871152e744c
+    _add_search_options(parser.add_argument_group("search (needs --eval)"))
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument(
         "--cache", metavar="DIR", help="where finished steps are kept (default: .BUNDLE.cache beside BUNDLE)"

@@ -32,12 +32,9 @@ from edge_speech_tools.reference import TorchEncoder
 class Job:
     """Everything the steps read; `keys` says what each depends on, `cache` keeps what they made.
 
-<<<<<<< HEAD
+    `device_bench` has what was measured on the device, by `backend/precision`; a chunk lasts `chunk_ms`.
     `given` is the job of the model that words are counted against, where a search has put another in its
     place.
-=======
-    `device_bench` has what was measured on the device, by `backend/precision`; a chunk lasts `chunk_ms`.
->>>>>>> 588c6bef4f4e5d9923f5b6af70d50871152e744c
     """
 
     config: OptimizeConfig
@@ -53,12 +50,9 @@ class Job:
     progress: Progress
     cache: Cache
     keys: Keys
-<<<<<<< HEAD
-    given: Job | None = None
-=======
     chunk_ms: float
     device_bench: dict[str, DeviceResult]
->>>>>>> 588c6bef4f4e5d9923f5b6af70d50871152e744c
+    given: Job | None = None
 
     @property
     def compared(self) -> RecordingSet:

@@ -96,11 +96,8 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
         quiet=args.quiet,
         command=" ".join(["edge-speech", *sys.argv[1:]]),
         cache=_cache_folder(args),
-<<<<<<< HEAD
         search=_search_options(args),
-=======
         device_bench=tuple(map(Path, args.device_bench or ())),
->>>>>>> 588c6bef4f4e5d9923f5b6af70d50871152e744c
     )
 
 
@@ -178,7 +175,9 @@ def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     searched = None
     if job.config.search is not None:
         _tell(job, lint(job))
-        job, searched = _search().search(job, _rules(job), work)
+        job, searched = _search().search(
+            job, replace(_rules(job), measures_device=_is_target(job.target)), work
+        )
     job = replace(job, plan=job.plan.marked(cached_steps(job)))
     findings = lint(job)
     _tell(job, findings)
@@ -218,28 +217,18 @@ def _choose(job: Job, measured: Measured) -> Choice:
     order = [f"{passes[name].BACKEND}/{passes[name].PRECISION}" for name in job.plan.candidates]
     by_key = {result.key: result for result in measured.results}
     beside = [r for r in measured.results if r.key not in order and r.precision == REFERENCE]
-    references = [_candidate(r, measured) for r in beside if config.precision != AUTO]
-    return choose([_candidate(by_key[key], measured) for key in order], _rules(job), references)
+    references = [_candidate(r, job, measured) for r in beside if config.precision != AUTO]
+    return choose([_candidate(by_key[key], job, measured) for key in order], _rules(job), references)
 
 
 def _rules(job: Job) -> Rules:
     return Rules(
         precision=job.config.precision,
         prefer=job.target.prefer,
-<<<<<<< HEAD
         accuracy_budget=job.config.accuracy_budget,
-        measures_device=_is_target(job.target),
-        latency_budget_ms=job.target.latency_budget_ms,
-    )
-=======
-        accuracy_budget=config.accuracy_budget,
         measures_device=bool(job.device_bench) or _is_target(job.target),
         latency_budget_ms=job.target.latency_budget_ms,
     )
-    beside = [r for r in measured.results if r.key not in order and r.precision == REFERENCE]
-    references = [_candidate(r, job, measured) for r in beside if config.precision != AUTO]
-    return choose([_candidate(by_key[key], job, measured) for key in order], rules, references)
->>>>>>> 588c6bef4f4e5d9923f5b6af70d50871152e744c
 
 
 def _candidate(result: PassResult, job: Job, measured: Measured) -> Candidate:

@@ -40,11 +40,8 @@ class OptimizeConfig:
     quiet: bool = False
     command: str = ""
     cache: Path | None = None
-<<<<<<< HEAD
     search: SearchOptions | None = None
-=======
     device_bench: tuple[Path, ...] = ()
->>>>>>> 588c6bef4f4e5d9923f5b6af70d50871152e744c
 
 
 @dataclass(frozen=True)
