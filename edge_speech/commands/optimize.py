@@ -13,7 +13,7 @@ EXAMPLES = (
     "edge-speech optimize model.pt --target linux-x86_64 -o bundle --dry-run\n"
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --calibration cal.jsonl\n"
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --lm lm.arpa\n"
-    "edge-speech optimize model.pt --target raspberry-pi-5 -o bundle --eval dev.jsonl --device-bench pi.json"
+    "edge-speech optimize model.pt --target raspberry-pi-5 -o bundle --eval dev.jsonl --device-bench pi.json\n"
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --calibration cal.jsonl "
     "--search 50"
 )
