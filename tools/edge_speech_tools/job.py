@@ -33,6 +33,8 @@ class Job:
     """Everything the steps read; `keys` says what each depends on, `cache` keeps what they made.
 
     `device_bench` has what was measured on the device, by `backend/precision`; a chunk lasts `chunk_ms`.
+    `given` is the job of the model that words are counted against, where a search has put another in its
+    place.
     """
 
     config: OptimizeConfig
@@ -50,6 +52,7 @@ class Job:
     keys: Keys
     chunk_ms: float
     device_bench: dict[str, DeviceResult]
+    given: Job | None = None
 
     @property
     def compared(self) -> RecordingSet:

@@ -78,6 +78,12 @@ class Keys:
             "latency", list(artifacts), where, self.checkpoint, compared, self._decoder(), tools_print()
         )
 
+    def search(self, space: Any) -> str:
+        """Of trials: what they are taken from, what they are judged on, and where."""
+        given = [recordings_print(self.calibration), recordings_print(self.evaluation), self._decoder()]
+        where = [provenance.host(), os.cpu_count()]
+        return key_of("search", space, self.checkpoint, dict(self.recipe), given, where, tools_print())
+
     def drift(self, artifact: str) -> str:
         """Of one artifact's divergence over a long stream."""
         streamed = recordings_print(self.evaluation or self.calibration)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from edge_speech.decoder import DecoderOptions
 from edge_speech.errors import InputError
 from edge_speech.target import Target
 from edge_speech_tools.passes import Pass
+from edge_speech_tools.search.options import SearchOptions
 
 AUTO = "auto"
 REFERENCE = "fp32"
@@ -39,6 +40,7 @@ class OptimizeConfig:
     quiet: bool = False
     command: str = ""
     cache: Path | None = None
+    search: SearchOptions | None = None
     device_bench: tuple[Path, ...] = ()
 
 
@@ -99,9 +101,36 @@ def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]
         reference: list[str] = []
     else:
         candidates, left_out = _explicit(config, backends, passes), []
-        used = {passes[name].BACKEND for name in candidates}
-        reference = [n for n, p in passes.items() if p.PRECISION == REFERENCE and p.BACKEND in used]
-    ordered = _ordered([*candidates, *reference], passes)
+        reference = _references(candidates, passes)
+    if config.search is not None and config.eval_manifest is None:
+        raise InputError("--search weighs words against time and bytes; give --eval MANIFEST")
+    return _plan(config, target, passes, candidates, reference=reference, left_out=left_out)
+
+
+def narrowed(
+    plan: Plan, config: OptimizeConfig, target: Target, passes: Mapping[str, Pass], candidates: Sequence[str]
+) -> Plan:
+    """`plan` with no candidates but these; fp32 is measured beside them."""
+    reference = _references(candidates, passes)
+    return _plan(config, target, passes, candidates, reference=reference, left_out=plan.left_out)
+
+
+def _references(candidates: Sequence[str], passes: Mapping[str, Pass]) -> list[str]:
+    used = {passes[name].BACKEND for name in candidates}
+    return [n for n, p in passes.items() if p.PRECISION == REFERENCE and p.BACKEND in used]
+
+
+def _plan(
+    config: OptimizeConfig,
+    target: Target,
+    passes: Mapping[str, Pass],
+    candidates: Sequence[str],
+    *,
+    reference: Sequence[str],
+    left_out: Sequence[str],
+) -> Plan:
+    """The plan of these candidates, what they need, and `reference` to compare with."""
+    ordered = ordered_passes([*candidates, *reference], passes)
     steps = _steps(config, target, [passes[name] for name in ordered])
     return Plan(tuple(ordered), tuple(candidates), tuple(steps), tuple(left_out))
 
@@ -167,11 +196,11 @@ def _by_backend(names: list[str], backends: tuple[str, ...], passes: Mapping[str
     return sorted(names, key=lambda n: (backends.index(passes[n].BACKEND), passes[n].PRECISION != REFERENCE))
 
 
-def _ordered(names: list[str], passes: Mapping[str, Pass]) -> list[str]:
+def ordered_passes(names: Sequence[str], passes: Mapping[str, Pass]) -> list[str]:
     """`names` and what they need, each after its needs, once."""
     ordered: list[str] = []
     for name in names:
-        for needed in [*_ordered(list(passes[name].NEEDS), passes), name]:
+        for needed in [*ordered_passes(passes[name].NEEDS, passes), name]:
             if needed not in ordered:
                 ordered.append(needed)
     return ordered
@@ -183,6 +212,7 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     steps = [Step("load", str(config.model), "read the checkpoint, check the encoder contract")]
     steps += _decoder_steps(config)
     steps.append(Step("lint", "model and recordings", "what would go wrong later, with its remedy"))
+    steps += [] if config.search is None else [_search_step(config, config.search)]
     steps += [Step("build", f"{p.BACKEND}/{p.PRECISION}", (p.__doc__ or "").splitlines()[0]) for p in passes]
     steps.append(Step("parity", keys, f"log_probs and text against PyTorch, state carried, on {compared}"))
     if config.eval_manifest:
@@ -199,6 +229,14 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     steps.append(Step("choose", target.name, _rule(config, target)))
     steps.append(Step("bundle", str(config.output), "artifacts, tokens, golden vectors, report, manifest"))
     return steps
+
+
+def _search_step(config: OptimizeConfig, search: SearchOptions) -> Step:
+    models = ", ".join(path.name for path in (config.model, *search.models))
+    counted = f"{search.limit} utterances of {config.eval_manifest}" if search.limit else config.eval_manifest
+    by = f", {search.jobs} processes" if search.jobs > 1 else ""
+    detail = f"{search.trials} trials for WER on {counted}, time and bytes{by}; the chosen goes on"
+    return Step("search", models, detail)
 
 
 def _decoder_steps(config: OptimizeConfig) -> list[Step]:

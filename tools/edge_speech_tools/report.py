@@ -22,6 +22,7 @@ from edge_speech_tools.linter import Finding
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.plan import OptimizeConfig, Plan
 from edge_speech_tools.report_html import as_html
+from edge_speech_tools.search.result import Searched
 
 FILES = ("report.json", "report.html")
 
@@ -43,6 +44,7 @@ class Inputs:
     chunk_ms: float
     device_bench: Mapping[str, DeviceResult]
     findings: Sequence[Finding] = ()
+    searched: Searched | None = None
 
 
 def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any]:
@@ -59,11 +61,13 @@ def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any
         "prediction": _prediction(inputs, measured),
         "drift": _drift(measured),
         **({"sensitivity": list(measured.sensitivity)} if measured.sensitivity else {}),
+        **({"search": inputs.searched.report} if inputs.searched else {}),
         "decision": list(choice.reasons),
         "provenance": {
             **provenance.describe(inputs.config.model, inputs.config.command),
             "compared_on": measured.compared,
             "golden": inputs.golden,
+            **({"search": inputs.searched.chosen} if inputs.searched else {}),
         },
     }
 

@@ -42,6 +42,7 @@ svg .b0, svg circle { fill: var(--mark); } svg .b1 { fill: var(--mark2); } svg .
 svg polyline { fill: none; stroke: var(--mark); stroke-width: 2; } svg .c1 { stroke: var(--good); }
 svg .c2 { stroke: var(--plan); } svg .c3 { stroke: var(--bad); }
 svg circle.open { fill: var(--paper); stroke: var(--mark); stroke-width: 2; }
+svg circle.pale { fill: none; stroke: var(--mark3); } svg polyline.front { stroke: var(--mark2); }
 svg line.whisker { stroke: var(--mark); stroke-width: 2; }
 """
 

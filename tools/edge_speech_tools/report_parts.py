@@ -151,16 +151,45 @@ def _layer_cells(one: dict[str, Any]) -> list[str]:
     ]
 
 
-def search(trials: list[dict[str, Any]]) -> str:
-    """WER against latency of what was tried; the chosen filled."""
-    dots = [Dot(t["name"], t["latency_ms"], t["wer"], bool(t.get("chosen"))) for t in trials]
-    chart = scatter_chart(dots, "ms per chunk", "WER %")
-    rows = [
-        (
-            "kept" if t.get("chosen") else "",
-            [escape(t["name"]), f"{t['wer']:.2f}", f"{t['latency_ms']:.3f}", f"{t['bytes'] / 1024:.0f}"],
-        )
-        for t in trials
-    ]
-    caption = "WER in percent against the median time of a chunk; filled: chosen."
-    return figure(chart, caption) + table(["", "WER %", "ms per chunk", "KiB"], rows)
+def search(found: dict[str, Any]) -> str:
+    """WER against time of all trials, the front as a line, and a table; the chosen filled."""
+    trials = found["trials"]
+    measured = [t for t in trials if t["failed"] is None]
+    largest = max(t["bytes"] for t in measured)
+    chart = scatter_chart([_dot(t, largest) for t in measured], _TIME, "WER %", _front(measured))
+    caption = (
+        "WER in percent against the time to compute a second of audio, which compares chunks of any length; "
+        "the area of a dot is its bytes. Filled: chosen. The line joins trials that no other beats in both; "
+        "with a number: none beats them in WER, time and bytes. What was not measured again, on all "
+        "utterances and in turns with the others, is pale."
+    )
+    heads = ["trial", "", "", "WER %", "utterances", _TIME, "ms of a chunk", "ms per chunk", "KiB"]
+    rows = [("kept" if t["chosen"] else "", _trial_cells(t)) for t in trials]
+    return figure(chart, caption) + table(heads, rows, text_columns=3)
+
+
+_TIME = "ms per second of audio"
+
+
+def _dot(t: dict[str, Any], largest: int) -> Dot:
+    label = str(t["trial"]) if t["pareto"] else ""
+    kind = "chosen" if t["chosen"] else "open" if t["finalist"] else "pale"
+    return Dot(label, 1e3 * t["rtf"], t["wer"], kind, 11 * (t["bytes"] / largest) ** 0.5)
+
+
+def _front(measured: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """The points that none beats in both time and WER, the fastest first."""
+    front: list[tuple[float, float]] = []
+    for t in sorted((t for t in measured if t["pareto"]), key=lambda t: (t["rtf"], t["wer"])):
+        if not front or t["wer"] < front[-1][1]:
+            front.append((1e3 * t["rtf"], t["wer"]))
+    return front
+
+
+def _trial_cells(t: dict[str, Any]) -> list[str]:
+    first = [str(t["trial"]), escape(t["name"])]
+    if t["failed"] is not None:
+        return [*first, f'<span class="warning">{escape(t["failed"])}</span>', *["–"] * 6]
+    note = "chosen" if t["chosen"] else "front" if t["pareto"] else ""
+    figures = [f"{t['wer']:.2f}", str(t["utterances"]), f"{1e3 * t['rtf']:.2f}", f"{t['chunk_ms']:g}"]
+    return [*first, note, *figures, f"{t['latency_ms']:.3f}", f"{t['bytes'] / 1024:.0f}"]
