@@ -44,7 +44,9 @@ def build(variant: str, **changes: Any) -> StreamingModel:
     with torch.no_grad():
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.is_floating_point():
-                tensor.copy_(torch.rand_like(tensor) - 0.4 if tensor.ndim > 1 else torch.rand_like(tensor) + 0.5)
+                tensor.copy_(
+                    torch.rand_like(tensor) - 0.4 if tensor.ndim > 1 else torch.rand_like(tensor) + 0.5
+                )
     assert isinstance(model, StreamingModel)
     return model
 

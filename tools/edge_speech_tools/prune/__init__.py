@@ -1,1 +1,1 @@
-"""One file per pass: a frozen Config and one run(), LoadedModel → a smaller LoadedModel."""
+"""One file per pass: a frozen Config and one run(), LoadedModel → a smaller LoadedModel. `ratio.prune_to` joins them."""

@@ -23,7 +23,8 @@ def channels(
     """A score (C,) for each group's channels, from features (T, F) of recordings. Raises InputError.
 
     `magnitude`: sum of the squared weights. `activation`: mean |x| of what the channel gives, times the norm
-    of the weights that read it. `taylor`: (Σ w ∂L/∂w)², a mean over recordings, where L is the likelihood of
+    of the weights that read it; what scores of attention sum over is read by none, and counts as mean |query|
+    times mean |key|. `taylor`: (Σ w ∂L/∂w)², a mean over recordings, where L is the likelihood of
     labels drawn from the model's own posteriors (Theis et al. 2018, https://arxiv.org/abs/1801.05787;
     Molchanov et al. 2019, https://arxiv.org/abs/1906.10771): no texts are needed.
     """
@@ -51,33 +52,55 @@ def _summed(groups: Iterable[Counted], values: Mapping[str, Tensor]) -> list[Ten
 
 @torch.inference_mode()
 def _activation(model: Any, groups: Sequence[Counted], features: Sequence[FloatArray]) -> list[Tensor]:
-    readers = {axis.parameter for group, _ in groups for axis in group.axes if axis.axis == 1}
-    heard = _heard(model, readers, features)
-    values = {}
-    for name in readers:
-        weight = model.get_parameter(name).movedim(1, 0)
-        values[name] = heard[name] * weight.reshape(len(weight), -1).norm(dim=1)
-    reading = [(Group(tuple(a for a in g.axes if a.axis == 1)), count) for g, count in groups]
-    return [
-        torch.stack([values[a.parameter][a.places(count)].sum(1) for a in group.axes]).sum(0)
-        for group, count in reading
-    ]
+    given = {name for group, _ in groups for name in _scored(group)}
+    read = {axis.parameter for group, _ in groups for axis in _reading(group)}
+    sizes = _sizes(model, given, read, features)
+    found = []
+    for group, count in groups:
+        values = torch.ones(count)
+        for name in _scored(group):
+            axis = next(a for a in group.axes if a.parameter == name)
+            values = values * sizes["given", name][axis.places(count)].sum(1)
+        for i, axis in enumerate(_reading(group)):
+            weight = model.get_parameter(axis.parameter).movedim(1, 0)
+            by_place = sizes["read", axis.parameter] * weight.reshape(len(weight), -1).norm(dim=1)
+            one = by_place[axis.places(count)].sum(1)
+            values = values + one if i else one
+        found.append(values)
+    return found
 
 
-def _heard(model: Any, readers: set[str], features: Sequence[FloatArray]) -> dict[str, Tensor]:
-    """For each weight the sum over recordings of the mean |x| of each channel that it multiplies."""
-    found: dict[str, Tensor] = {}
+def _reading(group: Group) -> list[Axis]:
+    return [axis for axis in group.axes if axis.axis == 1]
+
+
+def _scored(group: Group) -> list[str]:
+    """The weights that give channels which no other weight reads: they multiply each other."""
+    if _reading(group):
+        return []
+    return [axis.parameter for axis in group.axes if axis.parameter.endswith("weight")]
+
+
+def _sizes(
+    model: Any, given: set[str], read: set[str], features: Sequence[FloatArray]
+) -> dict[tuple[str, str], Tensor]:
+    """The sum over recordings of the mean |x| of each channel (C,) that a weight has `given` or `read`."""
+    found: dict[tuple[str, str], Tensor] = {}
+
+    def add(key: tuple[str, str], x: Tensor) -> None:
+        found[key] = found.get(key, torch.zeros(())) + x.abs().flatten(0, -2).mean(0)
 
     def hook(name: str) -> Any:
-        def add(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             for weight, x in _channels_last(layer, inputs[0]).items():
-                mean = x.abs().flatten(0, -2).mean(0)
-                found[f"{name}.{weight}"] = found.get(f"{name}.{weight}", 0) + mean
+                add(("read", f"{name}.{weight}"), x)
+            if f"{name}.weight" in given:
+                add(("given", f"{name}.weight"), output)
 
-        return add
+        return note
 
-    names = sorted({name.rpartition(".")[0] for name in readers})
-    hooks = [model.get_submodule(name).register_forward_pre_hook(hook(name)) for name in names]
+    names = sorted({name.rpartition(".")[0] for name in given | read})
+    hooks = [model.get_submodule(name).register_forward_hook(hook(name)) for name in names]
     try:
         for each in features:
             model.parallel(torch.from_numpy(each)[None])
