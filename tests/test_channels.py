@@ -40,7 +40,7 @@ def build(variant: str, **changes: Any) -> StreamingModel:
     """Random in everything, so that no two channels are alike."""
     torch.manual_seed(1)
     config = {**settings(variant), **changes}
-    model = models.build(variant.split()[0], config).eval()
+    model = models.build(variant.split(maxsplit=1)[0], config).eval()
     with torch.no_grad():
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.is_floating_point():

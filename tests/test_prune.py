@@ -46,7 +46,7 @@ DEEP = ("conformer", "emformer", "tcn", "transformer")
 
 def loaded(variant: str, **settings: Any) -> LoadedModel:
     torch.manual_seed(3)
-    architecture = variant.split()[0]
+    architecture = variant.split(maxsplit=1)[0]
     model = models.build(architecture, {"num_features": 16, "vocab_size": 7, **SHAPES[variant], **settings})
     with torch.no_grad():
         for name, buffer in model.named_buffers():

@@ -29,7 +29,10 @@ from edge_speech_tools.reference import TorchEncoder
 
 @dataclass(frozen=True)
 class Job:
-    """Everything the steps read; `keys` says what each depends on, `cache` keeps what they made."""
+    """Everything the steps read; `keys` says what each depends on, `cache` keeps what they made.
+
+    `given` is the job of the model that words are counted against, where another was put in its place.
+    """
 
     config: OptimizeConfig
     target: Target
@@ -44,6 +47,7 @@ class Job:
     progress: Progress
     cache: Cache
     keys: Keys
+    given: Job | None = None
 
     @property
     def compared(self) -> RecordingSet:

@@ -33,6 +33,7 @@ from edge_speech_tools.job import Job, load_job
 from edge_speech_tools.linter import ERROR, Finding, lint_graphs
 from edge_speech_tools.passes import PassResult, load_passes
 from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, make_plan
+from edge_speech_tools.prune import step as pruning
 from edge_speech_tools.reference import single_thread
 from edge_speech_tools.report import Inputs
 from edge_speech_tools.stages import build, cached_steps, lint, measure
@@ -67,7 +68,8 @@ def dry_run(config: OptimizeConfig, target: Target, show: bool) -> dict[str, Any
     if all(path.exists() for path in given if path is not None):
         with tempfile.TemporaryDirectory() as work, single_thread():
             job = load_job(config, target, plan, passes, Cache(config.cache or Path(work)))
-            plan = plan.marked(cached_steps(job))
+            pruned = pruning.cached_job(job)
+            plan = plan.marked(cached_steps(pruned) if pruned else {})
             findings = lint(replace(job, cache=Cache(Path(work))))
     if show:
         print("\n".join([plan.as_text(), *(f"    {finding.line()}" for finding in findings)]))
@@ -92,6 +94,9 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
         quiet=args.quiet,
         command=" ".join(["edge-speech", *sys.argv[1:]]),
         cache=_cache_folder(args),
+        pruning_ratio=args.pruning_ratio,
+        fine_tune=Path(args.fine_tune) if args.fine_tune else None,
+        recipe_changes=tuple(args.set or ()),
     )
 
 
@@ -108,7 +113,7 @@ def optimize(config: OptimizeConfig) -> OptimizeResult:
     plan = make_plan(config, target, passes)
     bundle.check_output(config.output, config.force)
     with _open_cache(config) as cache:
-        job = load_job(config, target, plan, passes, cache)
+        job = pruning.pruned_job(load_job(config, target, plan, passes, cache))
         try:
             with bundle.new_bundle(config.output, config.force) as folder:
                 with tempfile.TemporaryDirectory(dir=folder.parent) as work, single_thread():
@@ -259,4 +264,5 @@ def _inputs(job: Job, golden_name: str, findings: Sequence[Finding]) -> Inputs:
         golden=f"{job.compared.name}: {golden_name}",
         latency_is_targets=_is_target(job.target),
         findings=findings,
+        pruning=pruning.described(job),
     )

@@ -40,6 +40,7 @@ class Inputs:
     golden: str
     latency_is_targets: bool
     findings: Sequence[Finding] = ()
+    pruning: dict[str, Any] | None = None
 
 
 def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any
         "quality": _quality(inputs, measured),
         "performance": _performance(inputs, measured),
         "drift": _drift(measured),
+        **({"pruning": inputs.pruning} if inputs.pruning else {}),
         **({"sensitivity": list(measured.sensitivity)} if measured.sensitivity else {}),
         "decision": list(choice.reasons),
         "provenance": {

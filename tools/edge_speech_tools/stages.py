@@ -176,7 +176,9 @@ def _judged(job: Job, made: Made) -> list[str]:
 
 
 def _quality(job: Job, made: Made, key: str) -> Quality:
-    """Word errors of one encoder."""
+    """Word errors of one encoder; those of PyTorch are the given model's."""
+    if key == PYTORCH and job.given is not None:
+        return _quality(job.given, made, key)
     assert job.evaluation is not None
     recordings = job.evaluation.recordings
 
@@ -277,9 +279,8 @@ def cached_steps(job: Job) -> dict[str, str]:
     for step, key_of_step in (("parity", job.keys.parity), ("drift", job.keys.drift)):
         there = [_is_there(job, f"{step}-{k}", key_of_step, sha) for k, sha in hashes.items()]
         marks[step] = _share(there)
-    judged = [
-        _is_there(job, f"quality-{k}", job.keys.quality, s) for k, s in {**hashes, PYTORCH: PYTORCH}.items()
-    ]
+    judged = [_is_there(job, f"quality-{k}", job.keys.quality, sha) for k, sha in hashes.items()]
+    judged.append(_is_there(job, f"quality-{PYTORCH}", (job.given or job).keys.quality, PYTORCH))
     return {**marks, "quality": _share(judged) if job.evaluation else ""}
 
 

@@ -90,7 +90,7 @@ class Tcn(ChunkedModel):
         return [*giving("norm"), *reading("output")]
 
     def layer_stack(self) -> LayerStack:
-        """A whole cycle of dilations can be left out, as the layers after it keep theirs; so can the last one."""
+        """A whole cycle of dilations can be left out, as the layers after it keep theirs; so can the last."""
         count, cycle = self.config.num_layers, self.config.dilation_cycle
         cycles = [tuple(range(i, i + cycle)) for i in range(count - cycle + 1)]
         return LayerStack(r"layers\.(\d+)\.", tuple(dict.fromkeys([*cycles, (count - 1,)])))

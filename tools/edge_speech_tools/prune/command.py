@@ -19,7 +19,10 @@ from edge_speech_tools.prune import changes, fine_tune, masks, ratio
 
 
 def run_command(args: argparse.Namespace) -> dict[str, Any]:
-    """`edge-speech prune`: {"model", "parameters", "dense_parameters", "ratio", "changes"}. Raises InputError."""
+    """`edge-speech prune`: {"model", "parameters", "dense_parameters", "ratio", "changes"}.
+
+    Raises InputError.
+    """
     output = Path(args.output)
     _check_arguments(args, output)
     path, progress = Path(args.model), Progress(args.quiet)
@@ -63,12 +66,14 @@ def _pruned(args: argparse.Namespace, dense: LoadedModel, progress: Progress) ->
     ratio.aim_of(dense, args.ratio, config)
     features, found, steps = _features(args, dense), dense, args.iterations
     for step in range(1, steps + 1):
-        share = args.ratio * step / steps
-        found = ratio.prune_to(found, share, features, config, progress, None if step == 1 else dense)
+        share, of = args.ratio * step / steps, None if step == 1 else dense
+        found = ratio.prune_to(found, share, features, config, progress=progress, dense=of)
         if args.fine_tune:
             training = fine_tune.Training(Path(args.fine_tune), tuple(args.set or ()))
             folder = Path(args.output).with_suffix(".prune") / str(step)
-            found = fine_tune.run(found, Path(args.model), training, folder, args.force, args.quiet)
+            found = fine_tune.run(
+                found, Path(args.model), training, folder, force=args.force, quiet=args.quiet
+            )
     return found
 
 

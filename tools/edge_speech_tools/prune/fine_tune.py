@@ -1,4 +1,4 @@
-"""Train what pruning left, by a recipe, from the pruned weights; with the dense model as teacher if it asks."""
+"""Train what pruning left, by a recipe, from the pruned weights, with the dense model as teacher if asked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Training:
 
 
 def run(
-    pruned: LoadedModel, dense: Path, training: Training, folder: Path, force: bool, quiet: bool
+    pruned: LoadedModel, dense: Path, training: Training, folder: Path, *, force: bool, quiet: bool
 ) -> LoadedModel:
     """The trained model. What happens is kept in `folder`: a second run goes on in it, or with `force` begins
     anew. `dense` is the model that was given. Raises InputError."""

@@ -23,8 +23,8 @@ DEFAULT = ("num_layers", "feed_forward_dim")
 WHOLE = ("num_heads",)
 # Recordings on which importance and divergence are measured.
 RECORDINGS = 20
-# Of what is taken out, whole layers may be so much. english_small less 40 %: with three layers (0.9 of it) the
-# divergence is twice that with two (0.6) and narrower feed-forward layers.
+# Of what is taken out, whole layers may be so much. english_small less 40 %: with three layers (0.9 of it)
+# the divergence is twice that with two (0.6) and narrower feed-forward layers.
 OF_LAYERS = 2 / 3
 # Where several settings may shrink, in so many steps; each goes to the setting where it costs least.
 STEPS = 10
@@ -54,6 +54,7 @@ def prune_to(
     ratio: float,
     features: Sequence[FloatArray],
     config: Config = Config(),
+    *,
     progress: Progress = SILENT,
     dense: LoadedModel | None = None,
 ) -> LoadedModel:
@@ -64,11 +65,22 @@ def prune_to(
     if dense is None:
         loaded = replace(loaded, metrics={k: v for k, v in loaded.metrics.items() if k != depth.KEPT})
     aim, heard = aim_of(dense or loaded, ratio, config), list(features[:RECORDINGS])
-    before = loaded
+    found = loaded
     if aim.layers is not None and aim.layers < depth.layers_of(loaded):
-        loaded = depth.run(loaded, heard, depth.Config(aim.layers), progress)
-        progress.say(f"prune    {depth.stack_of(before).setting} {depth.layers_of(before)} → {aim.layers}")
-    return _narrowed(loaded, aim, heard, config, progress, before)
+        found = depth.run(loaded, heard, depth.Config(aim.layers), progress)
+        progress.say(f"prune    {depth.stack_of(loaded).setting} {depth.layers_of(loaded)} → {aim.layers}")
+    if not aim.fields:
+        return found
+    if len(aim.fields) > 1 and not heard:
+        raise InputError("which channels matter is measured on recordings; give --calibration MANIFEST")
+    rows = depth.rows_of(loaded, heard) if len(aim.fields) > 1 else []
+    share = (parameters_of(found) - aim.parameters) / (STEPS if rows else 1)
+    while (count := parameters_of(found)) > aim.parameters:
+        sizes = _sizes(found, aim.fields, max(aim.parameters, count - share), config.tile)
+        field, narrower = _cheapest(found, _tried(found, sizes, heard, config.importance), heard, rows)
+        progress.say(f"prune    {field} {fields_of(found)[field]} → {sizes[field]}")
+        found = narrower
+    return found
 
 
 def fields_of(loaded: LoadedModel) -> dict[str, int]:
@@ -133,29 +145,6 @@ def _layers(
     return layers
 
 
-def _narrowed(
-    loaded: LoadedModel,
-    aim: Aim,
-    heard: Sequence[FloatArray],
-    config: Config,
-    progress: Progress,
-    before: LoadedModel,
-) -> LoadedModel:
-    """Take channels out, step by step, each where the divergence from `before` grows least for its size."""
-    steps = STEPS if len(aim.fields) > 1 else 1
-    share = (parameters_of(loaded) - aim.parameters) / steps
-    if aim.fields and share > 0 and steps > 1 and not heard:
-        raise InputError("which channels matter is measured on recordings; give --calibration MANIFEST")
-    rows = depth.rows_of(before, heard) if steps > 1 else []
-    while aim.fields and (count := parameters_of(loaded)) > aim.parameters:
-        sizes = _sizes(loaded, aim.fields, max(aim.parameters, count - share), config.tile)
-        tried = _tried(loaded, sizes, heard, config.importance)
-        field = _cheapest(loaded, tried, heard, rows) if len(tried) > 1 else next(iter(tried))
-        progress.say(f"prune    {field} {fields_of(loaded)[field]} → {sizes[field]}")
-        loaded = tried[field]
-    return loaded
-
-
 def _sizes(loaded: LoadedModel, fields: Sequence[str], wanted: float, tile: int) -> dict[str, int]:
     """For each field that can shrink, the largest size on the tile with `wanted` parameters, or its least."""
     known, found = fields_of(loaded), {}
@@ -183,14 +172,17 @@ def _tried(
 
 def _cheapest(
     loaded: LoadedModel, tried: Mapping[str, LoadedModel], heard: Sequence[FloatArray], rows: list[Tensor]
-) -> str:
-    """The field whose step adds least divergence for each parameter that it takes out."""
+) -> tuple[str, LoadedModel]:
+    """The field that adds least divergence for each parameter it takes out, and what is left then."""
+    if len(tried) == 1:
+        return next(iter(tried.items()))
     now, count = depth.mean_kl(rows, loaded, heard), parameters_of(loaded)
-    costs = {
-        field: (depth.mean_kl(rows, one, heard) - now) / (count - parameters_of(one))
-        for field, one in tried.items()
-    }
-    return min(costs, key=lambda field: costs[field])
+
+    def cost(field: str) -> float:
+        return (depth.mean_kl(rows, tried[field], heard) - now) / (count - parameters_of(tried[field]))
+
+    field = min(tried, key=cost)
+    return field, tried[field]
 
 
 def _least(field: str, size: int, tile: int) -> int:
