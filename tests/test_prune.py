@@ -266,6 +266,7 @@ def test_sparsity_that_cannot_be_is_refused(sparsity: str) -> None:
         (0.9, "feed_forward_dim", 8, "not 90%"),
         (0.4, "feed_forward_dim", 0, "the tile is 0"),
         (0.1, "num_layers", 8, "0% of the parameters"),
+        (0.95, "num_layers", 8, "not 95%"),
     ],
 )
 def test_aims_that_cannot_be_are_refused(ratio: float, fields: str, tile: int, named: str) -> None:

@@ -85,7 +85,7 @@ class Emformer(ChunkedModel):
         self.spec = self._spec(state, right)
 
     def own_channels(self) -> dict[str, list[Group]]:
-        """In torchaudio's layers: feed-forward channels, heads, and what scores and values have in each."""
+        """Of torchaudio's layers: feed-forward channels, heads, and the channels within a head."""
         found: dict[str, list[Group]] = {"feed_forward_dim": [], "num_heads": [], "head_dim": []}
         for layer in self._layers():
             found["feed_forward_dim"].append(group(giving(f"{layer}.pos_ff.1"), reading(f"{layer}.pos_ff.4")))

@@ -110,8 +110,9 @@ def aim_of(dense: LoadedModel, ratio: float, config: Config = Config()) -> Aim:
     stack = next((f for f in fields if f in deep), None)
     layers = _layers(dense, stack, known, least, ratio) if stack else None
     left = _count(dense, {**least, **({stack: layers} if stack else {})})
-    untouched = not narrow and stack is not None and layers == known[stack]
-    if (narrow and left > wanted) or untouched:
+    # Layers alone go as long as they fit, which may be less than asked for, but not none and not all.
+    ended = stack is not None and layers in (1, known[stack])
+    if (narrow or ended) and left > wanted:
         raise InputError(
             f"{', '.join(fields)} can take out {1 - left / total:.0%} of the parameters, not {ratio:.0%}"
         )
