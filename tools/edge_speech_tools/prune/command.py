@@ -11,6 +11,7 @@ from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.features import frontend_from_dict
 from edge_speech.training.checkpoint import LoadedModel, load_model, save_model
+from edge_speech.training.supernet import read_changes, subnetwork
 from edge_speech_tools import recordings
 from edge_speech_tools.calibration import CalibrationSet
 from edge_speech_tools.contract import check_contract, require_streaming
@@ -47,8 +48,10 @@ def _check_arguments(args: argparse.Namespace, output: Path) -> None:
         raise InputError(f"{output} exists; give another -o, or --force")
     if not output.parent.is_dir():
         raise InputError(f"{output.parent} is no folder; make it, or give another -o")
-    if args.ratio is None and not args.sparsity:
+    if args.ratio is None and not args.sparsity and not args.subnetwork:
         raise InputError("nothing to do; give --ratio, such as 0.4, or --sparsity, such as 2:4")
+    if args.ratio is not None and args.subnetwork:
+        raise InputError("--ratio prunes what --subnetwork gives in a second command; give one of them")
     if (args.set or args.iterations != 1) and not args.fine_tune:
         raise InputError("--set and --iterations are about training; give --fine-tune RECIPE.toml")
     if args.fine_tune and args.ratio is None:
@@ -59,6 +62,8 @@ def _check_arguments(args: argparse.Namespace, output: Path) -> None:
 
 def _pruned(args: argparse.Namespace, dense: LoadedModel, progress: Progress) -> LoadedModel:
     """Smaller by the ratio, in as many steps as asked for, trained after each."""
+    if args.subnetwork:
+        return subnetwork(dense, read_changes(args.subnetwork))
     if args.ratio is None:
         return dense
     fields = tuple(args.fields.split(",")) if args.fields else ()
