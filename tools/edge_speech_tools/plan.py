@@ -24,6 +24,7 @@ class OptimizeConfig:
 
     `cache` is the folder that keeps finished steps; with None nothing is kept. With a `pruning_ratio` that
     much of the model goes first, and what is left is trained by `fine_tune`, changed by `recipe_changes`.
+    `device_bench` are files that `edge-speech bench --json` wrote on the device.
     """
 
     model: Path
@@ -42,6 +43,7 @@ class OptimizeConfig:
     pruning_ratio: float | None = None
     fine_tune: Path | None = None
     recipe_changes: tuple[str, ...] = ()
+    device_bench: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ class Plan:
             for s in self.steps
         ]
         return replace(self, steps=tuple(steps))
+
+    def keys(self, passes: Mapping[str, Pass]) -> list[str]:
+        """`backend/precision` of what the passes make."""
+        return [f"{passes[name].BACKEND}/{passes[name].PRECISION}" for name in self.passes]
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for reports."""
@@ -129,7 +135,8 @@ def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping
     if not chosen:
         can = sorted({p.PRECISION for p in made.values()})
         raise InputError(
-            f"backend {', '.join(backends)} does not make {config.precision}; it makes {', '.join(can)}"
+            f"backend {', '.join(backends)} does not make {config.precision}; "
+            f"it makes {', '.join(can) or 'nothing in this release'}"
         )
     if config.calibration_manifest is None and any(passes[name].NEEDS_CALIBRATION for name in chosen):
         raise InputError(
@@ -142,8 +149,8 @@ def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping
 def _automatic(
     config: OptimizeConfig, target: Target, backends: tuple[str, ...], passes: Mapping[str, Pass]
 ) -> tuple[list[str], list[str]]:
-    """Everything the target offers, less what could not be judged, with the reasons."""
-    chosen, left_out = [], []
+    """Everything the target offers, less what could not be made or judged, with the reasons."""
+    chosen, left_out = [], _unmade(target, backends, passes)
     for name, p in passes.items():
         if p.BACKEND not in backends or p.PRECISION not in target.precisions:
             continue
@@ -155,6 +162,19 @@ def _automatic(
         else:
             chosen.append(name)
     return _by_backend(chosen, backends, passes), left_out
+
+
+def _unmade(target: Target, backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
+    """Backends and precisions that no pass makes. Raises InputError when nothing is left."""
+    made = {(p.BACKEND, p.PRECISION) for p in passes.values()}
+    idle = [b for b in backends if not any((b, p) in made for p in target.precisions)]
+    if len(idle) == len(backends):
+        raise InputError(
+            f"this release makes nothing for {', '.join(idle)}; "
+            f"target {target.name} has {', '.join(target.backends)}"
+        )
+    odd = [p for p in target.precisions if not any((b, p) in made for b in target.backends)]
+    return [f"{name}: this release has no pass that makes it" for name in (*idle, *odd)]
 
 
 def _by_backend(names: list[str], backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
@@ -188,6 +208,9 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     if config.eval_manifest or config.calibration_manifest:
         detail = "divergence from PyTorch over ten minutes of speech without reset"
         steps.append(Step("drift", keys, f"{detail}, on {compared}"))
+    if config.device_bench:
+        files = ", ".join(map(str, config.device_bench))
+        steps.append(Step("device", target.name, f"latencies measured there, from {files}"))
     steps.append(Step("choose", target.name, _rule(config, target)))
     steps.append(Step("bundle", str(config.output), "artifacts, tokens, golden vectors, report, manifest"))
     return steps

@@ -65,7 +65,7 @@ def _key(job: Job) -> str:
     recipe = job.config.fine_tune
     made = tools_print() if recipe is None else [sha256_of(recipe), list(job.config.recipe_changes)]
     heard = recordings_print(job.calibration)
-    return key_of(_STEP, job.keys.checkpoint, job.config.pruning_ratio, heard, made)
+    return key_of(_STEP, job.keys.checkpoint, job.config.pruning_ratio, _config(job).tile, heard, made)
 
 
 def _of(job: Job, entry: Entry) -> Job:
@@ -77,10 +77,9 @@ def _of(job: Job, entry: Entry) -> Job:
 
 def _make(job: Job) -> Entry:
     key = _key(job)
+    asked, config = job.config.pruning_ratio or 0.0, _config(job)
     with single_thread():
-        pruned = ratio.prune_to(
-            job.loaded, job.config.pruning_ratio or 0.0, _features(job), progress=job.progress
-        )
+        pruned = ratio.prune_to(job.loaded, asked, _features(job), config, progress=job.progress)
     training = job.cache.folder / f"{_STEP}-training.{key[:32]}"
     trained = _trained(job, pruned, training)
     with tempfile.TemporaryDirectory() as work:
@@ -96,6 +95,11 @@ def _trained(job: Job, pruned: LoadedModel, folder: Path) -> LoadedModel:
         return pruned
     training = fine_tune.Training(config.fine_tune, config.recipe_changes)
     return fine_tune.run(pruned, config.model, training, folder, force=False, quiet=config.quiet)
+
+
+def _config(job: Job) -> ratio.Config:
+    """On the widest of the target's tiles, as any of its precisions may be chosen later."""
+    return ratio.Config(tile=max(job.target.tiles.values(), default=ratio.Config.tile))
 
 
 def _features(job: Job) -> Sequence[FloatArray]:
