@@ -119,7 +119,7 @@ def test_what_is_left_is_trained_once(
 ) -> None:
     """By the recipe, in the cache; a run that stopped after the training goes on behind it."""
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE.replace("num_layers = 1", "num_layers = 2"))
+    recipe.write_text(RECIPE.replace("num_layers = 1", "num_layers = 2").replace("dim = 32", "dim = 64"))
     root = f"data.root={DIGITS}"
     given = train(read_recipe(recipe, [root]), tmp_path / "dense", quiet=True)
     own = replace(
