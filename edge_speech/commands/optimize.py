@@ -13,7 +13,9 @@ EXAMPLES = (
     "edge-speech optimize model.pt --target linux-x86_64 -o bundle --dry-run\n"
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --calibration cal.jsonl\n"
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --lm lm.arpa\n"
-    "edge-speech optimize model.pt --target raspberry-pi-5 -o bundle --eval dev.jsonl --device-bench pi.json\n"
+    "edge-speech optimize model.pt --target raspberry-pi-5 -o pi --eval dev.jsonl --device-bench pi.json\n"
+    "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl \\\n"
+    "    --calibration cal.jsonl --pruning-ratio 0.4 --fine-tune recipe.toml --accuracy-budget 1\n"
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --calibration cal.jsonl "
     "--search 50"
 )
@@ -39,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--backends", metavar="a,b", help="engines to build for (default: the target's)")
     add_decoder_options(parser.add_argument_group("the bundle's decoder (greedy unless given)"))
+    _add_pruning(parser.add_argument_group("pruning before all else (needs --calibration)"))
     parser.add_argument(
         "--device-bench",
         metavar="FILE",
@@ -76,6 +79,14 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--search-jobs", metavar="J", type=int, default=1, help="processes that run trials (default: 1)"
     )
+
+
+def _add_pruning(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--pruning-ratio", metavar="R", type=float, help="fraction of the parameters to take out"
+    )
+    group.add_argument("--fine-tune", metavar="RECIPE.toml", help="train what is left; goes on if stopped")
+    group.add_argument("--set", metavar="KEY=VALUE", action="append", help="change the recipe")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -33,8 +33,7 @@ class Job:
     """Everything the steps read; `keys` says what each depends on, `cache` keeps what they made.
 
     `device_bench` has what was measured on the device, by `backend/precision`; a chunk lasts `chunk_ms`.
-    `given` is the job of the model that words are counted against, where a search has put another in its
-    place.
+    `given` is the job of the model that words are counted against, where another was put in its place.
     """
 
     config: OptimizeConfig

@@ -35,6 +35,7 @@ from edge_speech_tools.job import Job, load_job
 from edge_speech_tools.linter import ERROR, Finding, lint_graphs, lint_limits
 from edge_speech_tools.passes import PassResult, load_passes
 from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, make_plan
+from edge_speech_tools.prune import step as pruning
 from edge_speech_tools.reference import single_thread
 from edge_speech_tools.report import Inputs
 from edge_speech_tools.search.options import SearchOptions
@@ -71,7 +72,10 @@ def dry_run(config: OptimizeConfig, target: Target, show: bool) -> dict[str, Any
     if all(path.exists() for path in given if path is not None):
         with tempfile.TemporaryDirectory() as work, single_thread():
             job = load_job(config, target, plan, passes, Cache(config.cache or Path(work)))
-            plan = plan.marked({**cached_steps(job), **(_search().kept(job) if config.search else {})})
+            pruned = pruning.cached_job(job)
+            if pruned is not None:
+                searched = _search().kept(pruned) if config.search else {}
+                plan = plan.marked({**cached_steps(pruned), **searched})
             findings = lint(replace(job, cache=Cache(Path(work))))
     if show:
         print("\n".join([plan.as_text(), *(f"    {finding.line()}" for finding in findings)]))
@@ -97,6 +101,9 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
         command=" ".join(["edge-speech", *sys.argv[1:]]),
         cache=_cache_folder(args),
         search=_search_options(args),
+        pruning_ratio=args.pruning_ratio,
+        fine_tune=Path(args.fine_tune) if args.fine_tune else None,
+        recipe_changes=tuple(args.set or ()),
         device_bench=tuple(map(Path, args.device_bench or ())),
     )
 
@@ -107,6 +114,8 @@ def _search_options(args: argparse.Namespace) -> SearchOptions | None:
         if getattr(args, "search_models", None) or getattr(args, "search_chunk_ms", None):
             raise InputError("--search-models and --search-chunk-ms are about a search; give --search N")
         return None
+    if args.pruning_ratio is not None:
+        raise InputError("--search tries pruning itself; leave out --pruning-ratio")
     _search()
     return SearchOptions(
         trials=args.search,
@@ -139,7 +148,7 @@ def optimize(config: OptimizeConfig) -> OptimizeResult:
     plan = make_plan(config, target, passes)
     bundle.check_output(config.output, config.force)
     with _open_cache(config) as cache:
-        job = load_job(config, target, plan, passes, cache)
+        job = pruning.pruned_job(load_job(config, target, plan, passes, cache))
         try:
             with bundle.new_bundle(config.output, config.force) as folder:
                 with tempfile.TemporaryDirectory(dir=folder.parent) as work, single_thread():
@@ -320,4 +329,5 @@ def _inputs(job: Job, golden_name: str, findings: Sequence[Finding], searched: S
         device_bench=job.device_bench,
         findings=findings,
         searched=searched,
+        pruning=pruning.described(job),
     )

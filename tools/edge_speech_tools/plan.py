@@ -23,8 +23,9 @@ NEEDS_EVAL = ("int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-on
 class OptimizeConfig:
     """`edge-speech optimize`, its arguments. `accuracy_budget` is in percent points of absolute WER.
 
-    `cache` is the folder that keeps finished steps; with None nothing is kept. `device_bench` are
-    files that `edge-speech bench --json` wrote on the device.
+    `cache` is the folder that keeps finished steps; with None nothing is kept. With a `pruning_ratio` that
+    much of the model goes first, and what is left is trained by `fine_tune`, changed by `recipe_changes`.
+    `device_bench` are files that `edge-speech bench --json` wrote on the device.
     """
 
     model: Path
@@ -41,6 +42,9 @@ class OptimizeConfig:
     command: str = ""
     cache: Path | None = None
     search: SearchOptions | None = None
+    pruning_ratio: float | None = None
+    fine_tune: Path | None = None
+    recipe_changes: tuple[str, ...] = ()
     device_bench: tuple[Path, ...] = ()
 
 
@@ -91,6 +95,7 @@ class Plan:
 def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]) -> Plan:
     """Choose and order the passes. Raises InputError on a backend or precision the target does not have."""
     backends = _backends(config, target)
+    _check_pruning(config)
     if config.precision not in (AUTO, *target.precisions):
         raise InputError(
             f"target {target.name} does not offer precision {config.precision!r}; "
@@ -133,6 +138,15 @@ def _plan(
     ordered = ordered_passes([*candidates, *reference], passes)
     steps = _steps(config, target, [passes[name] for name in ordered])
     return Plan(tuple(ordered), tuple(candidates), tuple(steps), tuple(left_out))
+
+
+def _check_pruning(config: OptimizeConfig) -> None:
+    if config.pruning_ratio is None and (config.fine_tune or config.recipe_changes):
+        raise InputError("--fine-tune and --set train what pruning leaves; give --pruning-ratio, such as 0.4")
+    if config.recipe_changes and config.fine_tune is None:
+        raise InputError("--set changes a recipe; give --fine-tune RECIPE.toml")
+    if config.pruning_ratio is not None and config.calibration_manifest is None:
+        raise InputError("what pruning takes out is measured on recordings; give --calibration MANIFEST")
 
 
 def _backends(config: OptimizeConfig, target: Target) -> tuple[str, ...]:
@@ -211,6 +225,7 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     compared = config.eval_manifest or config.calibration_manifest or "synthetic waveforms"
     steps = [Step("load", str(config.model), "read the checkpoint, check the encoder contract")]
     steps += _decoder_steps(config)
+    steps += _pruning_steps(config)
     steps.append(Step("lint", "model and recordings", "what would go wrong later, with its remedy"))
     steps += [] if config.search is None else [_search_step(config, config.search)]
     steps += [Step("build", f"{p.BACKEND}/{p.PRECISION}", (p.__doc__ or "").splitlines()[0]) for p in passes]
@@ -249,6 +264,15 @@ def _decoder_steps(config: OptimizeConfig) -> list[Step]:
     if options.beam_size in (None, 1):
         return []
     return [Step("decoder", f"beam {options.beam_size}", "prefix beam search without a language model")]
+
+
+def _pruning_steps(config: OptimizeConfig) -> list[Step]:
+    """Nothing without a ratio."""
+    if config.pruning_ratio is None:
+        return []
+    trained = f", then trained by {config.fine_tune}" if config.fine_tune else ""
+    detail = f"by what it does on {config.calibration_manifest}{trained}"
+    return [Step("prune", f"{config.pruning_ratio:.0%} of the parameters", detail)]
 
 
 def _rule(config: OptimizeConfig, target: Target) -> str:

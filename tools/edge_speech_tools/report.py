@@ -45,6 +45,7 @@ class Inputs:
     device_bench: Mapping[str, DeviceResult]
     findings: Sequence[Finding] = ()
     searched: Searched | None = None
+    pruning: dict[str, Any] | None = None
 
 
 def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any]:
@@ -60,6 +61,7 @@ def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any
         "performance": _performance(inputs, measured),
         "prediction": _prediction(inputs, measured),
         "drift": _drift(measured),
+        **({"pruning": inputs.pruning} if inputs.pruning else {}),
         **({"sensitivity": list(measured.sensitivity)} if measured.sensitivity else {}),
         **({"search": inputs.searched.report} if inputs.searched else {}),
         "decision": list(choice.reasons),

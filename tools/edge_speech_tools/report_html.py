@@ -80,6 +80,7 @@ def as_html(report: dict[str, Any]) -> str:
 def _optional(report: dict[str, Any]) -> list[str]:
     """Sections of what only some jobs do."""
     shown = (
+        ("Pruning", "pruning", report_parts.pruning),
         ("Sensitivity by layer", "sensitivity", report_parts.sensitivity),
         ("Search", "search", report_parts.search),
     )

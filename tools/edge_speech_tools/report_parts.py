@@ -151,6 +151,28 @@ def _layer_cells(one: dict[str, Any]) -> list[str]:
     ]
 
 
+def pruning(pruned: dict[str, Any]) -> str:
+    """What pruning took out: of the settings, and of every weight."""
+    trained = f", trained by {pruned['fine_tune']}" if pruned["fine_tune"] else ", not trained after it"
+    lead = (
+        f"{pruned['asked_ratio']:.0%} asked for, {pruned['ratio']:.1%} gone: {pruned['dense_parameters']} "
+        f"parameters before, {pruned['parameters']} now{trained}. WER is against the model given."
+    )
+    changes = [("", [escape(name), f"{a}", f"{b}"]) for name, (a, b) in pruned["changes"].items()]
+    weights = [
+        ("", [f"<code>{escape(w['weight'])}</code>", _shape(w["before"]), _shape(w["after"])])
+        for w in pruned["weights"]
+    ]
+    heads = ["before", "now"]
+    layers = table(["weight", *heads], weights)
+    folded = f"<details><summary>{len(weights)} weights changed their shape</summary>{layers}</details>"
+    return f"<p>{escape(lead)}</p>{table(['setting', *heads], changes)}{folded}"
+
+
+def _shape(shape: list[int] | None) -> str:
+    return "gone" if shape is None else " × ".join(map(str, shape))
+
+
 def search(found: dict[str, Any]) -> str:
     """WER against time of all trials, the front as a line, and a table; the chosen filled."""
     trials = found["trials"]

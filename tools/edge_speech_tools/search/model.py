@@ -21,10 +21,9 @@ from edge_speech_tools.job import Job
 from edge_speech_tools.keys import recordings_print, tools_print
 from edge_speech_tools.passes import Pass, PassResult, Source
 from edge_speech_tools.plan import narrowed, ordered_passes
-from edge_speech_tools.prune import command as prune
+from edge_speech_tools.prune import ratio as pruning
 from edge_speech_tools.quantize import int8_static
 from edge_speech_tools.search.space import RATIOS, ModelSpace, Settings, Space, groups_of
-from edge_speech_tools.sensitivity import SILENT
 
 # Parameters with a value for each distance within reach, which a chunk's length changes at both ends.
 DISTANCES = "distance_bias"
@@ -97,14 +96,10 @@ def _can_rechunk(loaded: LoadedModel, chunk_frames: int) -> bool:
 def can_prune(loaded: LoadedModel) -> bool:
     """Whether any of the ratios can be reached."""
     try:
-        prune.aim_of(loaded, RATIOS[1], _fields(loaded), TILE)
+        pruning.aim_of(loaded, RATIOS[1], pruning.Config(tile=TILE))
     except InputError:
         return False
     return True
-
-
-def _fields(loaded: LoadedModel) -> tuple[str, ...]:
-    return tuple(field for field in prune.FIELDS if field in loaded.config)
 
 
 # -- doing it -----------------------------------------------------------------------------------------------
@@ -121,8 +116,7 @@ def pruned(loaded: LoadedModel, ratio: float, features: Sequence[FloatArray]) ->
     """Less `ratio` of the parameters, those that matter least on features (T, F). Raises InputError."""
     if not ratio:
         return loaded
-    aim = prune.aim_of(loaded, ratio, _fields(loaded), TILE)
-    return prune.shrink(loaded, aim, features, "taylor", SILENT)
+    return pruning.prune_to(loaded, ratio, features, pruning.Config(tile=TILE))
 
 
 def rechunked(loaded: LoadedModel, chunk_frames: int) -> LoadedModel:
@@ -181,7 +175,7 @@ def alone(job: Job, space: Space, settings: Settings) -> Job:
 def _smaller(base: Job, settings: Settings) -> LoadedModel:
     features: Sequence[FloatArray] = ()
     if base.calibration is not None:
-        features = CalibrationSet(base.calibration.recordings[: prune.RECORDINGS], base.line.frontend)
+        features = CalibrationSet(base.calibration.recordings[: pruning.RECORDINGS], base.line.frontend)
     return pruned(subnetwork(base.loaded, settings.subnetwork), settings.pruning_ratio, features)
 
 
