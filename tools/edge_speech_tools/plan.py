@@ -10,7 +10,7 @@ from typing import Any
 from edge_speech.decoder import DecoderOptions
 from edge_speech.errors import InputError
 from edge_speech.target import Target
-from edge_speech_tools.passes import Pass
+from edge_speech_tools.passes import Pass, on_request
 
 AUTO = "auto"
 REFERENCE = "fp32"
@@ -82,7 +82,7 @@ class Plan:
 
 def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]) -> Plan:
     """Choose and order the passes. Raises InputError on a backend or precision the target does not have."""
-    backends = _backends(config, target)
+    backends = _backends(config, target, on_request(passes))
     if config.precision not in (AUTO, *target.precisions):
         raise InputError(
             f"target {target.name} does not offer precision {config.precision!r}; "
@@ -92,7 +92,9 @@ def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]
         candidates, left_out = _automatic(config, target, backends, passes)
         reference: list[str] = []
     else:
-        candidates, left_out = _explicit(config, backends, passes), []
+        candidates = _explicit(config, backends, passes)
+        without = [b for b in backends if all(passes[name].BACKEND != b for name in candidates)]
+        left_out = [f"{backend}: it is not made in {config.precision}" for backend in without]
         used = {passes[name].BACKEND for name in candidates}
         reference = [n for n, p in passes.items() if p.PRECISION == REFERENCE and p.BACKEND in used]
     ordered = _ordered([*candidates, *reference], passes)
@@ -100,13 +102,21 @@ def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]
     return Plan(tuple(ordered), tuple(candidates), tuple(steps), tuple(left_out))
 
 
-def _backends(config: OptimizeConfig, target: Target) -> tuple[str, ...]:
-    unknown = [b for b in config.backends if b not in target.backends]
+def _backends(config: OptimizeConfig, target: Target, others: tuple[str, ...]) -> tuple[str, ...]:
+    """Those asked for, `others` that our runtime does not load last."""
+    unknown = [b for b in config.backends if b not in (*target.backends, *others)]
     if unknown:
         raise InputError(
-            f"target {target.name} has no backend {unknown[0]!r}; it has {', '.join(target.backends)}"
+            f"target {target.name} has no backend {unknown[0]!r}; it has {', '.join(target.backends)}, and "
+            f"for other programs there is {', '.join(others)}"
         )
-    return config.backends or target.backends
+    own = [b for b in config.backends if b not in others]
+    if config.backends and not own:
+        raise InputError(
+            f"{config.backends[0]} is for another program; a bundle also needs what our own runtime loads: "
+            f"--backends {target.backends[0]},{config.backends[0]}"
+        )
+    return (*own, *(b for b in config.backends if b in others)) or target.backends
 
 
 def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
@@ -131,7 +141,7 @@ def _automatic(
     """Everything the target offers, less what could not be judged, with the reasons."""
     chosen, left_out = [], []
     for name, p in passes.items():
-        if p.BACKEND not in backends or p.PRECISION not in target.precisions:
+        if p.BACKEND not in backends or p.PRECISION not in (*target.precisions, *_asked_for(p)):
             continue
         key = f"{p.BACKEND}/{p.PRECISION}"
         if p.PRECISION in NEEDS_EVAL and config.eval_manifest is None:
@@ -141,6 +151,11 @@ def _automatic(
         else:
             chosen.append(name)
     return _by_backend(chosen, backends, passes), left_out
+
+
+def _asked_for(made: Pass) -> tuple[str, ...]:
+    """The target's precisions are those of its own engines."""
+    return (made.PRECISION,) if on_request({"": made}) else ()
 
 
 def _by_backend(names: list[str], backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech_tools.onnx_graph import fold_weights, name_layers, quiet
+from edge_speech_tools.onnx_metadata import note
 from edge_speech_tools.passes import PassResult, Source
 
 BACKEND = "onnxruntime"
@@ -42,8 +43,15 @@ def run(source: Source, config: Config = Config()) -> PassResult:
             f"the model cannot be exported to ONNX ({reason}); its forward must be free of branches on data"
         ) from error
     strip_notes(path, layers(source.model))
+    _note_spec(path, source)
     check_graph(path, source.spec)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
+
+
+def _note_spec(path: Path, source: Source) -> None:
+    model = onnx.load(path)
+    note(model, source.spec, source.frontend)
+    onnx.save(model, path)
 
 
 def export(source: Source, path: Path, config: Config) -> None:
