@@ -62,7 +62,8 @@ class Pass(Protocol):
 
     `NEEDS` names the passes (file stems) whose artifacts it reads, or is empty. A pass with
     `ON_REQUEST = True` makes what another program loads and our runtime does not: for any target, where
-    --backends names it.
+    --backends names it. One with `NEEDS_LAYERS = True` reads the layers of a PyTorch model, which a bundle's
+    graph has not.
     """
 
     BACKEND: str

@@ -14,6 +14,7 @@ from edge_speech_tools.passes import Pass, on_request
 
 AUTO = "auto"
 REFERENCE = "fp32"
+_LAYERS = "of a PyTorch model's layers, and a bundle holds a graph"
 # Lossy enough that only a measured WER can admit them.
 NEEDS_EVAL = ("int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
 
@@ -127,6 +128,8 @@ def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping
         raise InputError(
             f"backend {', '.join(backends)} does not make {config.precision}; it makes {', '.join(can)}"
         )
+    if config.model.is_dir() and any(map(_needs_layers, map(passes.__getitem__, chosen))):
+        raise InputError(f"{config.precision} of {', '.join(backends)} is made {_LAYERS}; give its model.pt")
     if config.calibration_manifest is None and any(passes[name].NEEDS_CALIBRATION for name in chosen):
         raise InputError(
             f"{config.precision} needs recordings to measure its ranges on; give --calibration MANIFEST "
@@ -144,13 +147,21 @@ def _automatic(
         if p.BACKEND not in backends or p.PRECISION not in (*target.precisions, *_asked_for(p)):
             continue
         key = f"{p.BACKEND}/{p.PRECISION}"
-        if p.PRECISION in NEEDS_EVAL and config.eval_manifest is None:
+        if config.model.is_dir() and _needs_layers(p):
+            left_out.append(f"{key}: it is made {_LAYERS}")
+        elif p.PRECISION in NEEDS_EVAL and config.eval_manifest is None:
             left_out.append(f"{key}: its accuracy cannot be measured without --eval")
         elif p.NEEDS_CALIBRATION and config.calibration_manifest is None:
             left_out.append(f"{key}: its ranges cannot be measured without --calibration")
         else:
             chosen.append(name)
+    if not chosen:
+        raise InputError(f"nothing is left to make for target {target.name}: {'; '.join(left_out)}")
     return _by_backend(chosen, backends, passes), left_out
+
+
+def _needs_layers(made: Pass) -> bool:
+    return bool(getattr(made, "NEEDS_LAYERS", False))
 
 
 def _asked_for(made: Pass) -> tuple[str, ...]:

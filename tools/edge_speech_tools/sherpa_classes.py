@@ -7,7 +7,9 @@ runs there only if it was trained on what its class computes. Found by running s
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
+from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import InputError
 from edge_speech.features import FbankConfig, FrontendConfig, LogMelConfig
 
@@ -53,6 +55,14 @@ def class_for(frontend: FrontendConfig) -> SherpaClass:
             "sherpa-onnx out of --backends"
         )
     return nearest
+
+
+def loading(spec: StreamingSpec, frontend: FrontendConfig) -> tuple[str, dict[str, Any]]:
+    """The method that loads a model converted for its class, and the options it needs. Raises InputError."""
+    chosen = class_for(frontend)
+    options = {"sample_rate": frontend.sample_rate, "feature_dim": frontend.num_features}
+    rows = {"chunk_size": spec.output_frames} if chosen is WENET else {}
+    return chosen.loader, {**options, **rows}
 
 
 def _differences(frontend: FrontendConfig, computed: FrontendConfig) -> list[str]:

@@ -25,7 +25,7 @@ from edge_speech.features import FrontendConfig
 from edge_speech_tools.decoding import Line, decode
 from edge_speech_tools.recordings import Recording, at_rate
 from edge_speech_tools.reference import TorchEncoder
-from edge_speech_tools.sherpa_classes import WENET, class_for
+from edge_speech_tools.sherpa_classes import loading
 
 RECORDINGS = 20
 _TIMEOUT_S = 600
@@ -59,7 +59,7 @@ def check(model: Path, line: Line, reference: TorchEncoder, recordings: Sequence
     ours = [decoded.text for decoded in decode(line, reference, padded)]
     with tempfile.TemporaryDirectory() as work:
         write_tokens(Path(work), line.tokens)
-        theirs = texts(model, Path(work) / TOKENS, spec, line.frontend, waveforms)
+        theirs = texts(model, Path(work) / TOKENS, waveforms, *loading(spec, line.frontend))
     same = sum(a == b for a, b in zip(ours, theirs, strict=True))
     words = sum(len(text.split()) for text in ours)
     return TextCheck(f"sherpa-onnx {version('sherpa-onnx')}", len(ours), same, words)
@@ -78,27 +78,15 @@ def with_silence(waveform: FloatArray, spec: StreamingSpec, frontend: FrontendCo
 
 
 def texts(
-    model: Path,
-    tokens: Path,
-    spec: StreamingSpec,
-    frontend: FrontendConfig,
-    waveforms: Sequence[FloatArray],
+    model: Path, tokens: Path, waveforms: Sequence[FloatArray], loader: str, options: dict[str, Any]
 ) -> list[str]:
-    """The text of each waveform (N,) at the front end's rate, heard as it is. Raises CheckFailed."""
-    options: dict[str, Any] = {
-        "tokens": str(tokens),
-        "model": str(model),
-        "sample_rate": frontend.sample_rate,
-        "feature_dim": frontend.num_features,
-        "num_threads": 1,
-    }
-    chosen = class_for(frontend)
-    if chosen is WENET:
-        options["chunk_size"] = spec.output_frames
+    """The text of each waveform (N,) at `options["sample_rate"]`, heard as it is by the model that
+    `OnlineRecognizer.loader` loads with `options`. Raises CheckFailed."""
+    given = {"tokens": str(tokens), "model": str(model), "num_threads": 1, **options}
     with tempfile.TemporaryDirectory() as work:
         arrays, job = Path(work) / "waveforms.npz", Path(work) / "job.json"
         np.savez(arrays, **{f"a{i}": w for i, w in enumerate(waveforms)})  # type: ignore[arg-type]
-        job.write_text(json.dumps({"loader": chosen.loader, "options": options, "waveforms": str(arrays)}))
+        job.write_text(json.dumps({"loader": loader, "options": given, "waveforms": str(arrays)}))
         command = [sys.executable, "-m", __name__, str(job)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     if done.returncode != 0:

@@ -22,7 +22,7 @@ from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.onnx_graph import rename, values_of
 from edge_speech_tools.onnx_metadata import metadata, note, set_metadata
 from edge_speech_tools.passes import PassResult, Source
-from edge_speech_tools.sherpa_classes import WENET, class_for
+from edge_speech_tools.sherpa_classes import WENET, class_for, loading
 from edge_speech_tools.state_packing import Packing, packed_size
 
 BACKEND = "sherpa-onnx"
@@ -71,11 +71,9 @@ def run(source: Source, config: Config = Config()) -> PassResult:
 def load_command(path: Path, source: Source) -> str:
     """The Python call that loads the artifact."""
     assert source.frontend is not None
-    frontend, rows = source.frontend, source.spec.output_frames
-    chosen = class_for(frontend)
-    options = f", sample_rate={frontend.sample_rate}, feature_dim={frontend.num_features}"
-    options += f", chunk_size={rows}" if chosen is WENET else ""
-    call = f'sherpa_onnx.OnlineRecognizer.{chosen.loader}(tokens="tokens.txt", model="{path.name}"{options})'
+    loader, options = loading(source.spec, source.frontend)
+    given = "".join(f", {name}={value}" for name, value in options.items())
+    call = f'sherpa_onnx.OnlineRecognizer.{loader}(tokens="tokens.txt", model="{path.name}"{given})'
     return f"{call}; one stream a call, silence after the last word"
 
 
