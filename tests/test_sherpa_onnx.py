@@ -16,17 +16,20 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_speech.bundle import TOKENS, read_bundle, write_tokens
 from edge_speech.encoder import TensorSpec
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech.features import FbankConfig, FrontendConfig, LogMelConfig, MfccConfig, features_of
+from edge_speech.recognizer import Recognizer
 from edge_speech.target import load_target
 from edge_speech.training import models
 from edge_speech.training.checkpoint import LoadedModel, load_model
 from edge_speech_tools import report, sherpa_text
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert import sherpa_onnx
-from edge_speech_tools.decoding import Line
+from edge_speech_tools.decoding import Line, decode
 from edge_speech_tools.evaluation import Measured
+from edge_speech_tools.importing.command import ImportConfig, import_model
 from edge_speech_tools.passes import Source, load_passes
 from edge_speech_tools.plan import OptimizeConfig, Plan, make_plan
 from edge_speech_tools.recordings import at_rate, from_manifest
@@ -98,6 +101,40 @@ def test_nemo_class_says_what_our_stream_says(exported: Path, digits: Path, tmp_
     found = sherpa_text.check(path, line, reference, from_manifest(digits / "clips.jsonl").recordings)
     assert found.holds
     assert found.words > 20
+
+
+@pytest.mark.parametrize("frontend", [WENET_8K, NEMO_8K], ids=["wenet", "nemo"])
+def test_what_was_converted_is_imported_again(
+    frontend: FrontendConfig, exported: Path, loaded: LoadedModel, digits: Path, tmp_path: Path
+) -> None:
+    path, line, reference = converted(exported, tmp_path, loaded, frontend)
+    write_tokens(tmp_path, loaded.tokens)
+    recordings = from_manifest(digits / "clips.jsonl").recordings
+    config = ImportConfig(path, tmp_path / TOKENS, tmp_path / "bundle", audio=recordings[0].path, quiet=True)
+    document = import_model(config)
+    assert document["doubts"] == []
+    imported = Recognizer.load(tmp_path / "bundle")
+    assert imported.frontend == frontend
+    wanted = list(decode(line, reference, recordings, keep_log_probs=True))
+    found = list(decode(Line(imported.frontend, list(imported.tokens)), imported.encoder, recordings, True))
+    assert [one.text for one in found] == [one.text for one in wanted]
+    assert any(one.text for one in found)
+    for got, want in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(got.log_probs, want.log_probs, atol=2e-3)
+
+
+def test_our_own_graph_is_imported_by_what_it_notes(
+    exported: Path, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    write_tokens(tmp_path, loaded.tokens)
+    spec = tmp_path / "spec.toml"
+    spec.write_text('[frontend]\ntype = "fbank"\nsample_rate = 8000\nnum_mel_bins = 40\n')
+    graph = exported / streaming_onnx.FILE_NAME
+    config = ImportConfig(graph, tmp_path / TOKENS, tmp_path / "bundle", spec, quiet=True)
+    assert import_model(config)["family"] == "edge-speech"
+    assert read_bundle(tmp_path / "bundle").manifest.encoder == loaded.model.spec
+    with pytest.raises(InputError, match=r"front end; give it as \[frontend\]"):
+        import_model(dataclasses.replace(config, spec=None, force=True))
 
 
 def test_a_model_that_sherpa_onnx_exits_on_is_one_line(exported: Path, loaded: LoadedModel) -> None:

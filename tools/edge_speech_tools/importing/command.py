@@ -175,9 +175,9 @@ def _probe(model: onnx.ModelProto, family: Family) -> tuple[int, int]:
     for state, got in zip([s for s in family.binding.states if s.output], following, strict=True):
         if (got.shape, str(got.dtype)) != (state.spec.shape, state.spec.dtype):
             raise CheckFailed(
-                f"state {state.spec.name} goes in as {state.spec.dtype} {list(state.spec.shape)} and comes out "
-                f"as {got.dtype} {list(got.shape)}: inputs and outputs are paired wrongly, or its length is not "
-                "fixed; pair them in --spec, or export it with fixed caches"
+                f"state {state.spec.name} goes in as {state.spec.dtype} {list(state.spec.shape)} and comes "
+                f"out as {got.dtype} {list(got.shape)}: inputs and outputs are paired wrongly, or its length "
+                "is not fixed; pair them in --spec, or export it with fixed caches"
             )
     if log_probs.ndim != 3 or len(log_probs) != 1:
         raise CheckFailed(

@@ -1,8 +1,8 @@
 """A torch.export archive (.pt2) that holds nothing but tensors and operators of ATen.
 
 `torch.export.load` unpickles whatever it finds and evaluates the expressions of dynamic shapes, so a
-stranger's file could run any code (https://docs.pytorch.org/docs/stable/export/api_reference.html). What could
-is looked for first, in the archive itself, and refused.
+stranger's file could run any code: https://docs.pytorch.org/docs/stable/export/api_reference.html. What
+could is looked for first, in the archive itself, and refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _MAX_BYTES = 4 << 30
 _MAX_JSON = 256 << 20
 _NAMES = (
     r"archive_format", r"archive_version", r"byteorder", r"version", r"\.format_version",
-    r"\.storage_alignment", r"\.data/serialization_id", r"models/[\w.-]+\.json", r"data/sample_inputs/[\w.-]+\.pt",
+    r"\.storage_alignment", r"\.data/(serialization_id|version)",
+    r"models/[\w.-]+\.json", r"data/sample_inputs/[\w.-]+\.pt",
     r"data/(weights|constants)/[\w.-]+", r"extra/[\w./-]+",
 )  # fmt: skip
 _OPERATORS = re.compile(r"torch\.ops\.(aten|prims)\.[\w.]+|_operator\.getitem")

@@ -203,7 +203,7 @@ def _wenet_counters(offset: str, mask: str) -> list[onnx.NodeProto]:
 
 
 def _nemo(model: onnx.ModelProto, known: Mapping[str, str]) -> Family:
-    """Features (N, F, T), length, two caches, how much of the first is filled; the second output is lengths."""
+    """Features (N, F, T), length, two caches, how much of the first is filled; lengths come out second."""
     if known.get("normalize_type", "") not in ("", "NA"):
         raise InputError(
             f"the model normalises features by {known['normalize_type']!r}, over the whole recording, which "

@@ -41,8 +41,9 @@ def torchscript(path: Path) -> TorchModel:
             module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError, ValueError) as error:
         raise InputError(
-            f"{path} is no TorchScript file; allowed: one written by torch.jit.save, torch.export.save (.pt2) "
-            "or an ONNX exporter (.onnx). A checkpoint of `edge-speech train` goes to `edge-speech optimize`"
+            f"{path} is no TorchScript file; allowed: one written by torch.jit.save, torch.export.save "
+            "(.pt2) or an ONNX exporter (.onnx). A checkpoint of `edge-speech train` goes to `edge-speech "
+            "optimize`"
         ) from error
     module.eval()
 
@@ -145,7 +146,11 @@ def _compare(model: TorchModel, inputs: tuple[torch.Tensor, ...], path: Path) ->
     """Two steps, the state carried. Raises CheckFailed."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no public base class
+        reason = str(error).splitlines()[0].partition("failed:")[2] or str(error).splitlines()[0]
+        raise InputError(f"onnxruntime cannot load the exported graph ({reason})") from error
     names = [value.name for value in session.get_inputs()]
     if len(names) != len(inputs):
         raise CheckFailed("the exported graph has lost a state: the model does not read all of them")
