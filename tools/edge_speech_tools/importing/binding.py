@@ -34,7 +34,8 @@ class Binding:
 
     `features` is a window (1, frames, bins), `transposed` (1, bins, frames); with `scale` it holds our
     features less the first number, at least the second. `constants` are inputs that never change. `extra`
-    nodes compute other inputs from states. `logits` says that the output is not normalised.
+    nodes compute other inputs from states, `first` in the first step. `logits` says that the output is not
+    normalised.
     """
 
     features: str
@@ -46,6 +47,7 @@ class Binding:
     constants: Mapping[str, Array] = field(default_factory=dict)
     extra: Sequence[onnx.NodeProto] = ()
     extra_constants: Mapping[str, Array] = field(default_factory=dict)
+    first: Mapping[str, Array] = field(default_factory=dict)
     logits: bool = False
 
 

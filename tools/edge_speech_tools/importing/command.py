@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from edge_speech.target import load_target
 from edge_speech_tools import golden, provenance, recordings
 from edge_speech_tools.decoding import Line
 from edge_speech_tools.importing import checks, torch_models
-from edge_speech_tools.importing.binding import Array, bind, inputs_of
+from edge_speech_tools.importing.binding import Array, bind
 from edge_speech_tools.importing.checks import ERROR, Doubt, Trial
 from edge_speech_tools.importing.description import Description, read_description, silence
 from edge_speech_tools.importing.families import Family, family_of
@@ -194,11 +194,9 @@ def _step(model: onnx.ModelProto, family: Family) -> list[Array]:
     fed: dict[str, Any] = {
         binding.features: window.transpose(0, 2, 1) if binding.transposed else window,
         **binding.constants,
+        **binding.first,
         **{s.input: np.zeros(s.spec.shape, s.spec.dtype) for s in binding.states if s.input},
     }
-    for name, (shape, dtype) in inputs_of(model).items():  # what extra nodes compute
-        if name not in fed:
-            fed[name] = np.ones(_sized(name, shape, family), dtype)
     wanted = [binding.log_probs, *(s.output for s in binding.states if s.output)]
     try:
         session = _session(model.SerializeToString())
@@ -209,11 +207,6 @@ def _step(model: onnx.ModelProto, family: Family) -> list[Array]:
             f"a step of {binding.window[0]} frames fails in onnxruntime ({reason}); correct --spec"
         ) from error
     return found
-
-
-def _sized(name: str, shape: Sequence[int | None], family: Family) -> list[int]:
-    keys = family.binding.extra_constants.get("key_positions")
-    return [n or (keys.size if keys is not None and i == len(shape) - 1 else 1) for i, n in enumerate(shape)]
 
 
 def _session(content: bytes | str) -> Any:

@@ -177,6 +177,7 @@ def _wenet(model: onnx.ModelProto, known: Mapping[str, str], described: Descript
             TensorSpec("conv_cache", (blocks, 1, size, kernel - 1), "float32"), convolution, outputs[2]
         ),
     )
+    keys = np.arange(left + chunk).reshape(1, 1, -1)
     binding = Binding(
         x,
         (window, bins),
@@ -187,8 +188,9 @@ def _wenet(model: onnx.ModelProto, known: Mapping[str, str], described: Descript
         extra_constants={
             "left_rows": np.array([left], np.int64),
             "chunk_rows": np.array([chunk], np.int64),
-            "key_positions": np.arange(left + chunk).reshape(1, 1, -1),
+            "key_positions": keys,
         },
+        first={offset: np.array([left], np.int64), mask: keys >= left},
     )
     return Family("wenet", binding, chunk * factor, replace(KALDI, num_mel_bins=bins))
 
