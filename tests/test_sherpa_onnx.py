@@ -83,8 +83,11 @@ def test_wenet_class_says_what_our_stream_says(
     assert found.words == sum(len(r.text.split()) for r in recordings)
 
 
-def test_nemo_class_says_what_our_stream_says(exported: Path, digits: Path, tmp_path: Path) -> None:
-    """The statistics of the digits model are those of NeMo's features: its weights recognise them too."""
+@pytest.fixture(scope="module")
+def for_nemo(
+    exported: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, LoadedModel]:
+    """The same graph and model with the statistics of NeMo's features: its weights recognise them too."""
     loaded, graph = load_model(digits / "model.pt"), onnx.load(exported / streaming_onnx.FILE_NAME)
     heard = from_manifest(digits / "calibration.jsonl").recordings
     features = np.concatenate([features_of(at_rate(r, 8000), NEMO_8K) for r in heard])
@@ -94,10 +97,15 @@ def test_nemo_class_says_what_our_stream_says(exported: Path, digits: Path, tmp_
         if tensor.name in statistics:
             tensor.CopyFrom(numpy_helper.from_array(statistics.pop(tensor.name), tensor.name))
     assert not statistics
-    changed = tmp_path / "changed"
-    changed.mkdir()
-    onnx.save(graph, changed / streaming_onnx.FILE_NAME)
-    path, line, reference = converted(changed, tmp_path, loaded, NEMO_8K)
+    folder = tmp_path_factory.mktemp("for_nemo")
+    onnx.save(graph, folder / streaming_onnx.FILE_NAME)
+    return folder, loaded
+
+
+def test_nemo_class_says_what_our_stream_says(
+    for_nemo: tuple[Path, LoadedModel], digits: Path, tmp_path: Path
+) -> None:
+    path, line, reference = converted(for_nemo[0], tmp_path, for_nemo[1], NEMO_8K)
     found = sherpa_text.check(path, line, reference, from_manifest(digits / "clips.jsonl").recordings)
     assert found.holds
     assert found.words > 20
@@ -105,9 +113,13 @@ def test_nemo_class_says_what_our_stream_says(exported: Path, digits: Path, tmp_
 
 @pytest.mark.parametrize("frontend", [WENET_8K, NEMO_8K], ids=["wenet", "nemo"])
 def test_what_was_converted_is_imported_again(
-    frontend: FrontendConfig, exported: Path, loaded: LoadedModel, digits: Path, tmp_path: Path
+    frontend: FrontendConfig, request: pytest.FixtureRequest, digits: Path, tmp_path: Path
 ) -> None:
-    path, line, reference = converted(exported, tmp_path, loaded, frontend)
+    if frontend is NEMO_8K:
+        folder, loaded = request.getfixturevalue("for_nemo")
+    else:
+        folder, loaded = request.getfixturevalue("exported"), request.getfixturevalue("loaded")
+    path, line, reference = converted(folder, tmp_path, loaded, frontend)
     write_tokens(tmp_path, loaded.tokens)
     recordings = from_manifest(digits / "clips.jsonl").recordings
     config = ImportConfig(path, tmp_path / TOKENS, tmp_path / "bundle", audio=recordings[0].path, quiet=True)
@@ -121,6 +133,17 @@ def test_what_was_converted_is_imported_again(
     assert any(one.text for one in found)
     for got, want in zip(found, wanted, strict=True):
         np.testing.assert_allclose(got.log_probs, want.log_probs, atol=2e-3)
+
+
+def test_features_of_another_scale_are_noticed(
+    exported: Path, loaded: LoadedModel, digits: Path, tmp_path: Path
+) -> None:
+    """NeMo's features lie 21 nats below those that the digits model was trained on."""
+    path, _, _ = converted(exported, tmp_path, loaded, NEMO_8K)
+    write_tokens(tmp_path, loaded.tokens)
+    audio = from_manifest(digits / "clips.jsonl").recordings[0].path
+    config = ImportConfig(path, tmp_path / TOKENS, tmp_path / "bundle", audio=audio, quiet=True)
+    assert [doubt["check"] for doubt in import_model(config)["doubts"]] == ["deaf"]
 
 
 def test_our_own_graph_is_imported_by_what_it_notes(
