@@ -16,6 +16,7 @@ from edge_speech_tools.onnx_graph import fold_weights, name_layers, quiet
 from edge_speech_tools.onnx_metadata import note
 from edge_speech_tools.onnx_model import OnnxModel
 from edge_speech_tools.passes import PassResult, Source
+from edge_speech_tools.simplify import simplified
 
 BACKEND = "onnxruntime"
 PRECISION = "fp32"
@@ -34,7 +35,7 @@ class Config:
 
 
 def run(source: Source, config: Config = Config()) -> PassResult:
-    """Export the model, check the graph against its spec. Raises InputError or CheckFailed."""
+    """Export the model, simplify the graph, check it against its spec. Raises InputError or CheckFailed."""
     path = source.directory / FILE_NAME
     if isinstance(source.model, OnnxModel):
         shutil.copyfile(source.model.path, path)
@@ -49,15 +50,11 @@ def run(source: Source, config: Config = Config()) -> PassResult:
             f"the model cannot be exported to ONNX ({reason}); its forward must be free of branches on data"
         ) from error
     strip_notes(path, layers(source.model))
-    _note_spec(path, source)
-    check_graph(path, source.spec)
-    return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
-
-
-def _note_spec(path: Path, source: Source) -> None:
-    model = onnx.load(path)
+    model = simplified(onnx.load(path))
     note(model, source.spec, source.frontend)
     onnx.save(model, path)
+    check_graph(path, source.spec)
+    return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
 
 
 def export(source: Source, path: Path, config: Config) -> None:
