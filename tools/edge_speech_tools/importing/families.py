@@ -16,9 +16,11 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edge_speech.encoder import TensorSpec
+from edge_speech.bundle_manifest import parse_spec
+from edge_speech.encoder import StreamingSpec, TensorSpec
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech.features import SILENCE, FbankConfig, FrontendConfig, frontend_from_dict
+from edge_speech.fields import Table
 from edge_speech_tools.importing.binding import (
     Binding,
     BoundState,
@@ -60,9 +62,11 @@ def family_of(model: onnx.ModelProto, described: Description) -> Family:
         family = _ours(known)
     else:
         family = _described(model, described)
-    noted = _noted_frontend(known)
-    binding = _without_idle(model.graph, family.binding)
-    return replace(family, binding=binding, frontend=described.frontend or noted or family.frontend)
+    family = replace(family, binding=_without_idle(model.graph, family.binding))
+    if KEY in known:
+        frontend = _noted_frontend(known) or family.frontend
+        family = replace(family, frontend=frontend, padding_value=_noted_spec(known).padding_value)
+    return replace(family, frontend=described.frontend or family.frontend)
 
 
 def _without_idle(graph: onnx.GraphProto, binding: Binding) -> Binding:
@@ -79,8 +83,12 @@ def _is_idle(graph: onnx.GraphProto, state: BoundState) -> bool:
 
 
 def _noted_frontend(known: Mapping[str, str]) -> FrontendConfig | None:
-    data = _note(known).get("frontend") if KEY in known else None
+    data = _note(known).get("frontend")
     return None if data is None else frontend_from_dict(data)
+
+
+def _noted_spec(known: Mapping[str, str]) -> StreamingSpec:
+    return parse_spec(Table.of(_note(known).get("spec"), f"metadata {KEY}: spec"))
 
 
 def _note(known: Mapping[str, str]) -> dict[str, Any]:
@@ -95,13 +103,10 @@ def _note(known: Mapping[str, str]) -> dict[str, Any]:
 
 def _ours(known: Mapping[str, str]) -> Family:
     """Written by our own converter: the spec is noted."""
-    from edge_speech.bundle_manifest import parse_spec
-    from edge_speech.fields import Table
-
-    spec = parse_spec(Table.of(_note(known).get("spec"), f"metadata {KEY}: spec"))
+    spec = _noted_spec(known)
     states = tuple(BoundState(s, s.name, spec.next_name(s.name)) for s in spec.state)
     binding = Binding("features", (spec.window_frames, spec.num_features), "log_probs", states)
-    return Family("edge-speech", binding, spec.chunk_frames, None, spec.padding_value)
+    return Family("edge-speech", binding, spec.chunk_frames, None)
 
 
 def _number(known: Mapping[str, str], key: str, low: int = 1, high: int = 1 << 20) -> int:
