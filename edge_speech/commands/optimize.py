@@ -12,7 +12,8 @@ SUMMARY = "turn model.pt into a verified, measured bundle for a device"
 EXAMPLES = (
     "edge-speech optimize model.pt --target linux-x86_64 -o bundle --dry-run\n"
     "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --calibration cal.jsonl\n"
-    "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --lm lm.arpa"
+    "edge-speech optimize model.pt --target linux-arm64 -o bundle --eval dev.jsonl --lm lm.arpa\n"
+    "edge-speech optimize model.pt --target raspberry-pi-5 -o bundle --eval dev.jsonl --device-bench pi.json"
 )
 PRECISIONS = ("auto", "fp32", "fp16", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
 
@@ -38,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--backends", metavar="a,b", help="engines to build for (default: the target's)")
     add_decoder_options(parser.add_argument_group("the bundle's decoder (greedy unless given)"))
+    parser.add_argument(
+        "--device-bench",
+        metavar="FILE",
+        action="append",
+        help="what `edge-speech bench BUNDLE --json` gave on the device, to choose by; may be repeated",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument(
         "--cache", metavar="DIR", help="where finished steps are kept (default: .BUNDLE.cache beside BUNDLE)"

@@ -19,6 +19,7 @@ from edge_speech_tools.recordings import RecordingSet
 
 # Sources that only show what was measured.
 _SHOWING = (
+    "prediction.py",
     "report.py",
     "report_html.py",
     "report_parts.py",
@@ -82,9 +83,9 @@ class Keys:
         streamed = recordings_print(self.evaluation or self.calibration)
         return key_of("drift", artifact, self.checkpoint, streamed, tools_print())
 
-    def lint(self, precisions: Sequence[str]) -> str:
-        """Of the checks of the model itself."""
-        return key_of("lint", self.checkpoint, list(precisions), tools_print())
+    def lint(self, tiles: Mapping[str, int]) -> str:
+        """Of the checks of the model itself, for these tiles by precision."""
+        return key_of("lint", self.checkpoint, dict(tiles), tools_print())
 
     def _decoder(self) -> Any:
         if self.decoder is None:

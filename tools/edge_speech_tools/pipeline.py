@@ -30,7 +30,7 @@ from edge_speech_tools.choice import Candidate, Choice, Rules, choose
 from edge_speech_tools.evaluation import PYTORCH, Measured
 from edge_speech_tools.fallback import fall_back
 from edge_speech_tools.job import Job, load_job
-from edge_speech_tools.linter import ERROR, Finding, lint_graphs
+from edge_speech_tools.linter import ERROR, Finding, lint_graphs, lint_limits
 from edge_speech_tools.passes import PassResult, load_passes
 from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, make_plan
 from edge_speech_tools.reference import single_thread
@@ -63,7 +63,7 @@ def dry_run(config: OptimizeConfig, target: Target, show: bool) -> dict[str, Any
     """
     passes = load_passes()
     plan, findings = make_plan(config, target, passes), []
-    given = [config.model, config.eval_manifest, config.calibration_manifest]
+    given = [config.model, config.eval_manifest, config.calibration_manifest, *config.device_bench]
     if all(path.exists() for path in given if path is not None):
         with tempfile.TemporaryDirectory() as work, single_thread():
             job = load_job(config, target, plan, passes, Cache(config.cache or Path(work)))
@@ -92,6 +92,7 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
         quiet=args.quiet,
         command=" ".join(["edge-speech", *sys.argv[1:]]),
         cache=_cache_folder(args),
+        device_bench=tuple(map(Path, args.device_bench or ())),
     )
 
 
@@ -145,7 +146,7 @@ def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     findings = lint(job)
     _tell(job, findings)
     made = build(job, work)
-    of_graphs = lint_graphs(made.results)
+    of_graphs = [*lint_graphs(made.results), *lint_limits(made.results, job.target, job.device_bench)]
     _tell(job, of_graphs)
     measured = measure(job, made)
     made, put_back = fall_back(job, made, measured, work)
@@ -176,17 +177,22 @@ def _choose(job: Job, measured: Measured) -> Choice:
         precision=config.precision,
         prefer=job.target.prefer,
         accuracy_budget=config.accuracy_budget,
-        measures_device=_is_target(job.target),
+        measures_device=bool(job.device_bench) or _is_target(job.target),
         latency_budget_ms=job.target.latency_budget_ms,
     )
     beside = [r for r in measured.results if r.key not in order and r.precision == REFERENCE]
-    references = [_candidate(r, measured) for r in beside if config.precision != AUTO]
-    return choose([_candidate(by_key[key], measured) for key in order], rules, references)
+    references = [_candidate(r, job, measured) for r in beside if config.precision != AUTO]
+    return choose([_candidate(by_key[key], job, measured) for key in order], rules, references)
 
 
-def _candidate(result: PassResult, measured: Measured) -> Candidate:
-    parity = measured.parity.get(result.key)
-    quality, latency = measured.quality.get(result.key), measured.latency.get(result.key)
+def _candidate(result: PassResult, job: Job, measured: Measured) -> Candidate:
+    """Latencies are the device's where any are given: beside those the host's mean nothing."""
+    parity, quality = measured.parity.get(result.key), measured.quality.get(result.key)
+    latency, on_device = measured.latency.get(result.key), job.device_bench.get(result.key)
+    if job.device_bench:
+        times = (on_device.latency_ms, on_device.latency_p99_ms) if on_device else (None, None)
+    else:
+        times = tuple(latency["chunk_latency_ms"][p] for p in ("p50", "p99")) if latency else (None, None)
     return Candidate(
         key=result.key,
         backend=result.backend,
@@ -194,8 +200,8 @@ def _candidate(result: PassResult, measured: Measured) -> Candidate:
         bytes=result.path.stat().st_size,
         argmax_agreement=parity.argmax_agreement if parity else None,
         wer_added=quality.score.wer - measured.quality[PYTORCH].score.wer if quality else None,
-        latency_ms=latency["chunk_latency_ms"]["p50"] if latency else None,
-        latency_p99_ms=latency["chunk_latency_ms"]["p99"] if latency else None,
+        latency_ms=times[0],
+        latency_p99_ms=times[1],
     )
 
 
@@ -258,5 +264,7 @@ def _inputs(job: Job, golden_name: str, findings: Sequence[Finding]) -> Inputs:
         evaluation=job.evaluation.name if job.evaluation else None,
         golden=f"{job.compared.name}: {golden_name}",
         latency_is_targets=_is_target(job.target),
+        chunk_ms=job.chunk_ms,
+        device_bench=job.device_bench,
         findings=findings,
     )

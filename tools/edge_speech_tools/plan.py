@@ -23,7 +23,8 @@ NEEDS_EVAL = ("int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-on
 class OptimizeConfig:
     """`edge-speech optimize`, its arguments. `accuracy_budget` is in percent points of absolute WER.
 
-    `cache` is the folder that keeps finished steps; with None nothing is kept.
+    `cache` is the folder that keeps finished steps; with None nothing is kept. `device_bench` are
+    files that `edge-speech bench --json` wrote on the device.
     """
 
     model: Path
@@ -39,6 +40,7 @@ class OptimizeConfig:
     quiet: bool = False
     command: str = ""
     cache: Path | None = None
+    device_bench: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class Plan:
             for s in self.steps
         ]
         return replace(self, steps=tuple(steps))
+
+    def keys(self, passes: Mapping[str, Pass]) -> list[str]:
+        """`backend/precision` of what the passes make."""
+        return [f"{passes[name].BACKEND}/{passes[name].PRECISION}" for name in self.passes]
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for reports."""
@@ -126,7 +132,8 @@ def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping
     if not chosen:
         can = sorted({p.PRECISION for p in made.values()})
         raise InputError(
-            f"backend {', '.join(backends)} does not make {config.precision}; it makes {', '.join(can)}"
+            f"backend {', '.join(backends)} does not make {config.precision}; "
+            f"it makes {', '.join(can) or 'nothing in this release'}"
         )
     if config.model.is_dir() and any(map(_needs_layers, map(passes.__getitem__, chosen))):
         raise InputError(f"{config.precision} of {', '.join(backends)} is made {_LAYERS}; give its model.pt")
@@ -141,8 +148,8 @@ def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping
 def _automatic(
     config: OptimizeConfig, target: Target, backends: tuple[str, ...], passes: Mapping[str, Pass]
 ) -> tuple[list[str], list[str]]:
-    """Everything the target offers, less what could not be judged, with the reasons."""
-    chosen, left_out = [], []
+    """Everything the target offers, less what could not be made or judged, with the reasons."""
+    chosen, left_out = [], _unmade(target, backends, passes)
     for name, p in passes.items():
         if p.BACKEND not in backends or p.PRECISION not in (*target.precisions, *_asked_for(p)):
             continue
@@ -167,6 +174,20 @@ def _needs_layers(made: Pass) -> bool:
 def _asked_for(made: Pass) -> tuple[str, ...]:
     """The target's precisions are those of its own engines."""
     return (made.PRECISION,) if on_request({"": made}) else ()
+
+
+def _unmade(target: Target, backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
+    """Backends and precisions that no pass makes. Raises InputError when nothing is left."""
+    made = {(p.BACKEND, p.PRECISION) for p in passes.values()}
+    own = [b for b in backends if b in target.backends]
+    idle = [b for b in own if not any((b, p) in made for p in target.precisions)]
+    if len(idle) == len(own):
+        raise InputError(
+            f"this release makes nothing for {', '.join(idle)}; "
+            f"target {target.name} has {', '.join(target.backends)}"
+        )
+    odd = [p for p in target.precisions if not any((b, p) in made for b in target.backends)]
+    return [f"{name}: this release has no pass that makes it" for name in (*idle, *odd)]
 
 
 def _by_backend(names: list[str], backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
@@ -199,6 +220,9 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     if config.eval_manifest or config.calibration_manifest:
         detail = "divergence from PyTorch over ten minutes of speech without reset"
         steps.append(Step("drift", keys, f"{detail}, on {compared}"))
+    if config.device_bench:
+        files = ", ".join(map(str, config.device_bench))
+        steps.append(Step("device", target.name, f"latencies measured there, from {files}"))
     steps.append(Step("choose", target.name, _rule(config, target)))
     steps.append(Step("bundle", str(config.output), "artifacts, tokens, golden vectors, report, manifest"))
     return steps

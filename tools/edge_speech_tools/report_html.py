@@ -61,6 +61,7 @@ def as_html(report: dict[str, Any]) -> str:
         _section("Decoder", _decoder(report["decoder"])),
         _section("Word error rate", _quality(report["quality"])),
         _section("Latency", _performance(report["performance"])),
+        _section("Prediction", report_parts.prediction(report["prediction"])),
         _section("Drift", report_parts.drift(report["drift"])),
         *_optional(report),
         _section("Plan", _plan(report["plan"])),

@@ -89,6 +89,45 @@ def _unwarned(low: float) -> str:
     return "grows, by less than double" if low > 0 else "no growth"
 
 
+def prediction(predicted: dict[str, Any]) -> str:
+    """A row for each artifact and power mode; what was measured on the device stands beside its first row."""
+    work = predicted["work"]
+    lead = (
+        f"A chunk of {predicted['chunk_ms']:g} ms takes {work['multiply_adds'] / 1e6:.2f} million "
+        "multiply-adds. Predicted: the greater of arithmetic and memory, plus what the graph's nodes cost "
+        "besides, on one core of the CPU or on the GPU. A floor: where it was compared, engines took up to "
+        "four times as long."
+    )
+    rows = [
+        ("", _predicted_cells(a, m, not i)) for a in predicted["artifacts"] for i, m in enumerate(a["modes"])
+    ]
+    heads = [
+        "artifact",
+        "power mode",
+        "bound by",
+        "arithmetic ms",
+        "memory ms",
+        "nodes ms",
+        "predicted ms",
+        "RTF",
+    ]
+    unsure = ", ".join(predicted["unconfirmed"])
+    note = (
+        f"<p><small>Figures of the profile that are not confirmed: {escape(unsure)}.</small></p>"
+        if unsure
+        else ""
+    )
+    return f"<p>{lead}</p>" + table([*heads, "measured ms"], rows, text_columns=3) + note
+
+
+def _predicted_cells(artifact: dict[str, Any], mode: dict[str, Any], first: bool) -> list[str]:
+    times = [f"{mode[key]:.3g}" for key in ("compute_ms", "memory_ms", "overhead_ms", "latency_ms")]
+    measured = artifact["measured"] if first else None
+    beside = f"{measured['latency_ms']:.3f} <small>on the {measured['where']}</small>" if measured else "–"
+    name = escape(key_of_entry(artifact)) if first else ""
+    return [name, escape(mode["mode"]), mode["bound"], *times, f"{mode['rtf']:.5f}", beside]
+
+
 def sensitivity(layers: list[dict[str, Any]]) -> str:
     """What each layer costs when it alone is quantised, the dearest first."""
     ordered = sorted(layers, key=lambda one: -one["divergence"])

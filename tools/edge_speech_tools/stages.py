@@ -58,12 +58,15 @@ class Made:
 
 def lint(job: Job) -> list[Finding]:
     """Before anything is built: the model (once for each checkpoint), then the recordings."""
-    precisions = sorted({job.passes[name].PRECISION for name in job.plan.candidates})
+    precisions = {job.passes[name].PRECISION for name in job.plan.candidates}
+    tiles = {
+        name: tile for name, tile in job.target.tiles.items() if any(p.startswith(name) for p in precisions)
+    }
 
     def of_model() -> list[dict[str, str]]:
-        return [one.as_json() for one in lint_model(job.loaded.model, job.spec, precisions)]
+        return [one.as_json() for one in lint_model(job.loaded.model, job.spec, tiles)]
 
-    plain = job.cache.value("lint", job.keys.lint(precisions), of_model)
+    plain = job.cache.value("lint", job.keys.lint(tiles), of_model)
     given = lint_recordings(job.calibration, job.evaluation, job.config.accuracy_budget)
     return [*(Finding(**one) for one in plain), *given]
 
