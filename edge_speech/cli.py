@@ -19,6 +19,7 @@ COMMANDS = (
     "train",
     "plot",
     "prune",
+    "import",
     "optimize",
     "transcribe",
     "eval",
@@ -31,6 +32,7 @@ COMMANDS = (
     "lm",
     "data",
 )
+_FILES = {"import": "import_model"}  # a keyword is no name of a module
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 _DESCRIPTION = """\
@@ -90,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edge-speech {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name in COMMANDS:
-        module = importlib.import_module(f"edge_speech.commands.{name}")
+        module = importlib.import_module(f"edge_speech.commands.{_FILES.get(name, name)}")
         _add_command(commands, name, module)
     return parser
 

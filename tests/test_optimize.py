@@ -215,7 +215,7 @@ def test_an_existing_output_is_refused_before_any_work(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bundle").mkdir()
-    monkeypatch.setattr(job, "load_model", lambda path: pytest.fail("work was begun"))
+    monkeypatch.setattr(job, "load_any", lambda path: pytest.fail("work was begun"))
     with pytest.raises(InputError, match="--force"):
         pipeline.optimize(config_of(model, tmp_path / "bundle", "linux-x86_64"))
 

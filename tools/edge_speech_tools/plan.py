@@ -10,11 +10,12 @@ from typing import Any
 from edge_speech.decoder import DecoderOptions
 from edge_speech.errors import InputError
 from edge_speech.target import Target
-from edge_speech_tools.passes import Pass
+from edge_speech_tools.passes import Pass, on_request
 from edge_speech_tools.search.options import SearchOptions
 
 AUTO = "auto"
 REFERENCE = "fp32"
+_LAYERS = "of a PyTorch model's layers, and a bundle holds a graph"
 # Lossy enough that only a measured WER can admit them.
 NEEDS_EVAL = ("int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
 
@@ -94,7 +95,7 @@ class Plan:
 
 def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]) -> Plan:
     """Choose and order the passes. Raises InputError on a backend or precision the target does not have."""
-    backends = _backends(config, target)
+    backends = _backends(config, target, on_request(passes))
     _check_pruning(config)
     if config.precision not in (AUTO, *target.precisions):
         raise InputError(
@@ -105,7 +106,9 @@ def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]
         candidates, left_out = _automatic(config, target, backends, passes)
         reference: list[str] = []
     else:
-        candidates, left_out = _explicit(config, backends, passes), []
+        candidates = _explicit(config, backends, passes)
+        without = [b for b in backends if all(passes[name].BACKEND != b for name in candidates)]
+        left_out = [f"{backend}: it is not made in {config.precision}" for backend in without]
         reference = _references(candidates, passes)
     if config.search is not None and config.eval_manifest is None:
         raise InputError("--search weighs words against time and bytes; give --eval MANIFEST")
@@ -149,13 +152,21 @@ def _check_pruning(config: OptimizeConfig) -> None:
         raise InputError("what pruning takes out is measured on recordings; give --calibration MANIFEST")
 
 
-def _backends(config: OptimizeConfig, target: Target) -> tuple[str, ...]:
-    unknown = [b for b in config.backends if b not in target.backends]
+def _backends(config: OptimizeConfig, target: Target, others: tuple[str, ...]) -> tuple[str, ...]:
+    """Those asked for, `others` that our runtime does not load last."""
+    unknown = [b for b in config.backends if b not in (*target.backends, *others)]
     if unknown:
         raise InputError(
-            f"target {target.name} has no backend {unknown[0]!r}; it has {', '.join(target.backends)}"
+            f"target {target.name} has no backend {unknown[0]!r}; it has {', '.join(target.backends)}, and "
+            f"for other programs there is {', '.join(others)}"
         )
-    return config.backends or target.backends
+    own = [b for b in config.backends if b not in others]
+    if config.backends and not own:
+        raise InputError(
+            f"{config.backends[0]} is for another program; a bundle also needs what our own runtime loads: "
+            f"--backends {target.backends[0]},{config.backends[0]}"
+        )
+    return (*own, *(b for b in config.backends if b in others)) or target.backends
 
 
 def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
@@ -167,6 +178,8 @@ def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping
             f"backend {', '.join(backends)} does not make {config.precision}; "
             f"it makes {', '.join(can) or 'nothing in this release'}"
         )
+    if config.model.is_dir() and any(map(_needs_layers, map(passes.__getitem__, chosen))):
+        raise InputError(f"{config.precision} of {', '.join(backends)} is made {_LAYERS}; give its model.pt")
     if config.calibration_manifest is None and any(passes[name].NEEDS_CALIBRATION for name in chosen):
         raise InputError(
             f"{config.precision} needs recordings to measure its ranges on; give --calibration MANIFEST "
@@ -181,23 +194,37 @@ def _automatic(
     """Everything the target offers, less what could not be made or judged, with the reasons."""
     chosen, left_out = [], _unmade(target, backends, passes)
     for name, p in passes.items():
-        if p.BACKEND not in backends or p.PRECISION not in target.precisions:
+        if p.BACKEND not in backends or p.PRECISION not in (*target.precisions, *_asked_for(p)):
             continue
         key = f"{p.BACKEND}/{p.PRECISION}"
-        if p.PRECISION in NEEDS_EVAL and config.eval_manifest is None:
+        if config.model.is_dir() and _needs_layers(p):
+            left_out.append(f"{key}: it is made {_LAYERS}")
+        elif p.PRECISION in NEEDS_EVAL and config.eval_manifest is None:
             left_out.append(f"{key}: its accuracy cannot be measured without --eval")
         elif p.NEEDS_CALIBRATION and config.calibration_manifest is None:
             left_out.append(f"{key}: its ranges cannot be measured without --calibration")
         else:
             chosen.append(name)
+    if not chosen:
+        raise InputError(f"nothing is left to make for target {target.name}: {'; '.join(left_out)}")
     return _by_backend(chosen, backends, passes), left_out
+
+
+def _needs_layers(made: Pass) -> bool:
+    return bool(getattr(made, "NEEDS_LAYERS", False))
+
+
+def _asked_for(made: Pass) -> tuple[str, ...]:
+    """The target's precisions are those of its own engines."""
+    return (made.PRECISION,) if on_request({"": made}) else ()
 
 
 def _unmade(target: Target, backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
     """Backends and precisions that no pass makes. Raises InputError when nothing is left."""
     made = {(p.BACKEND, p.PRECISION) for p in passes.values()}
-    idle = [b for b in backends if not any((b, p) in made for p in target.precisions)]
-    if len(idle) == len(backends):
+    own = [b for b in backends if b in target.backends]
+    idle = [b for b in own if not any((b, p) in made for p in target.precisions)]
+    if len(idle) == len(own):
         raise InputError(
             f"this release makes nothing for {', '.join(idle)}; "
             f"target {target.name} has {', '.join(target.backends)}"

@@ -18,6 +18,7 @@ BACKEND = "onnxruntime"
 PRECISION = "int8-static"
 NEEDS = ("onnx",)
 NEEDS_CALIBRATION = True
+NEEDS_LAYERS = True
 FILE_NAME = "encoder.int8-static.onnx"
 
 
