@@ -7,12 +7,13 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from edge_speech.errors import CheckFailed, InputError
+from edge_speech.errors import CheckFailed, FellBack, InputError
 
 COMMANDS = (
     "targets",
@@ -26,6 +27,7 @@ COMMANDS = (
     "keywords",
     "bench",
     "verify",
+    "build-engine",
     "inspect",
     "pack",
     "lm",
@@ -37,7 +39,7 @@ _DESCRIPTION = """\
 Streaming speech recognition on devices: from a PyTorch CTC model to a bundle, and from a bundle to text.
 
   on the host     train ─▶ model.pt ─▶ optimize ─▶ bundle
-  on the device   bundle ─▶ transcribe, eval, keywords, bench, verify
+  on the device   bundle ─▶ build-engine (TensorRT), transcribe, eval, keywords, bench, verify
 """
 _EPILOG = """\
 exit codes: 0 done, 1 a check failed, 2 bad input or usage (one line says what and why)
@@ -90,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edge-speech {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name in COMMANDS:
-        module = importlib.import_module(f"edge_speech.commands.{name}")
+        module = importlib.import_module(f"edge_speech.commands.{name.replace('-', '_')}")
         _add_command(commands, name, module)
     return parser
 
@@ -120,7 +122,10 @@ def _add_command(commands: argparse._SubParsersAction[_Parser], name: str, modul
 
 
 def _run(args: argparse.Namespace) -> None:
-    document = args.module.run(args)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FellBack)
+        warnings.showwarning = _warner(warnings.showwarning)
+        document = args.module.run(args)
     if document is None:  # another process of the group says it
         return
     if args.json:
@@ -130,6 +135,18 @@ def _run(args: argparse.Namespace) -> None:
     sys.stdout.flush()
     if hasattr(args.module, "check"):
         args.module.check(document, args)
+
+
+def _warner(others: Callable[..., None]) -> Callable[..., None]:
+    """Our own warnings in one line, `others` for the rest."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, FellBack):
+            print(f"edge-speech: {message}", file=sys.stderr)
+        else:
+            others(message, category, *where)
+
+    return show
 
 
 def _explain(error: Exception) -> int:

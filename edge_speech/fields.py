@@ -38,6 +38,13 @@ class Table:
             raise self.wrong(key, f"an integer from {low} to {high}")
         return value
 
+    def boolean(self, key: str, default: bool | None = None) -> bool:
+        """True or false."""
+        value = self.data.get(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
     def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
         """A finite number of [low, high]."""
         value = self.data.get(key, default)
@@ -75,6 +82,12 @@ class Table:
         if not all(type(item) is int and low <= item <= high for item in items):
             raise self.wrong(key, f"a list of integers from {low} to {high}")
         return tuple(items)
+
+    def only(self, *known: str) -> None:
+        """Raises InputError on a key that is none of `known`."""
+        unknown = sorted(set(self.data) - set(known))
+        if unknown:
+            raise InputError(f"{self.where}: unknown key {unknown[0][:60]!r}; known are {', '.join(known)}")
 
     def wrong(self, key: str, allowed: str) -> InputError:
         """The error for `key`, to be raised by the caller."""
