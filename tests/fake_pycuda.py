@@ -32,7 +32,9 @@ class PagelockedHostAllocation(bytearray):
 class FakeGpu:
     """One GPU, its memory, its streams and its context."""
 
-    def __init__(self, name: str = "Orin", capability: tuple[int, int] = (8, 7), integrated: bool = True) -> None:
+    def __init__(
+        self, name: str = "Orin", capability: tuple[int, int] = (8, 7), integrated: bool = True
+    ) -> None:
         self.name, self.capability, self.integrated = name, capability, integrated
         self.memory: dict[int, Any] = {}
         self.depth = 0

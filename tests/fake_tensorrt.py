@@ -46,7 +46,9 @@ def _enums(version: tuple[int, ...]) -> dict[str, Any]:
         "HardwareCompatibilityLevel": enum.IntEnum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"]),
         "TensorIOMode": enum.IntEnum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"], start=0),
         "TensorLocation": enum.IntEnum("TensorLocation", ["DEVICE", "HOST"], start=0),
-        "DataType": enum.IntEnum("DataType", ["FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8", "INT64"], start=0),
+        "DataType": enum.IntEnum(
+            "DataType", ["FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8", "INT64"], start=0
+        ),
     }
 
 
