@@ -129,10 +129,10 @@ def make_monitor(trt: Any, reached: Reached) -> Any:
 
 
 def _network_flags(trt: Any, version: tuple[int, ...], recipe: EngineRecipe) -> int:
-    flags = trt.NetworkDefinitionCreationFlag
+    creation = trt.NetworkDefinitionCreationFlag
     if is_typed(version, recipe):
-        return 1 << int(flags.STRONGLY_TYPED)
-    return 0 if version >= _TYPED else 1 << int(flags.EXPLICIT_BATCH)
+        return 1 << int(creation.STRONGLY_TYPED)
+    return 0 if version >= _TYPED else 1 << int(creation.EXPLICIT_BATCH)
 
 
 def _parse(trt: Any, network: Any, logger: Any, onnx: Path, version: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""A GPU of our own for tests: pycuda's driver module and the CUDA graph functions, as strict as the real ones.
+"""A GPU of our own for tests: pycuda's driver and CUDA's graphs, as strict as the real ones.
 
 What was enqueued runs when its stream is synchronised, or never where it is only captured.
 """

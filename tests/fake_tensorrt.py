@@ -1,8 +1,8 @@
 """TensorRT for tests: builds an "engine" that is the ONNX itself and runs it with onnxruntime on a FakeGpu.
 
-It refuses what the real one does: flags that contradict a typed network, Q/DQ without the INT8 flag in a network
-that is not typed, an engine of another version or GPU, an input without an address, a capture before a first run.
-tests/test_tensorrt_bindings.py holds its surface against the real bindings of each version.
+It refuses what the real one does: flags that contradict a typed network, Q/DQ without the INT8 flag in a
+network that is not typed, an engine of another version or GPU, an input without an address, a capture before
+a first run. tests/test_tensorrt_bindings.py holds its surface against the real bindings of each version.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def module(version: str, gpu: FakeGpu, num_dla_cores: int = 2) -> types.ModuleTy
 def _enums(version: tuple[int, ...]) -> dict[str, Any]:
     flags = ["GPU_FALLBACK", "SPARSE_WEIGHTS", "VERSION_COMPATIBLE"] + ["FP16", "INT8"] * (version < (11, 0))
     creation = ["EXPLICIT_BATCH"] * (version < (11, 0)) + ["STRONGLY_TYPED"] * (version >= (10, 0))
+    types = ["FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8"] + ["INT64"] * (version >= INT64_SINCE)
     return {
         "BuilderFlag": enum.IntEnum("BuilderFlag", flags, start=0),
         "NetworkDefinitionCreationFlag": enum.IntEnum("NetworkDefinitionCreationFlag", creation, start=0),
@@ -46,9 +47,7 @@ def _enums(version: tuple[int, ...]) -> dict[str, Any]:
         "HardwareCompatibilityLevel": enum.IntEnum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"]),
         "TensorIOMode": enum.IntEnum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"], start=0),
         "TensorLocation": enum.IntEnum("TensorLocation", ["DEVICE", "HOST"], start=0),
-        "DataType": enum.IntEnum(
-            "DataType", ["FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8", "INT64"], start=0
-        ),
+        "DataType": enum.IntEnum("DataType", types, start=0),
     }
 
 
@@ -286,8 +285,8 @@ def _monitored(monitor: Any) -> bool:
         return True
     monitor.phase_start("Building Engine", None, 2)
     monitor.phase_start("Tactic Selection", "Building Engine", 3)
-    goes_on = all([monitor.step_complete("Tactic Selection", step) for step in range(3)])
+    told = [monitor.step_complete("Tactic Selection", step) for step in range(3)]
     monitor.phase_finish("Tactic Selection")
-    goes_on = monitor.step_complete("Building Engine", 1) and goes_on
+    told.append(monitor.step_complete("Building Engine", 1))
     monitor.phase_finish("Building Engine")
-    return bool(goes_on)
+    return all(told)

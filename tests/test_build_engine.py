@@ -148,10 +148,11 @@ def test_an_engine_is_built_compared_and_used(
 
 
 @both
-@pytest.mark.parametrize(("integrated", "refuses_capture"), [(True, False), (False, False), (False, True)])
+@pytest.mark.parametrize("kind", [(True, False), (False, False), (False, True)])
 def test_a_stream_gives_what_the_same_graph_gives_on_the_cpu(
-    integrated: bool, refuses_capture: bool, bundle: Path, device: Device, digits: Path, capsys: Any
-) -> None:  # fmt: skip
+    kind: tuple[bool, bool], bundle: Path, device: Device, digits: Path, capsys: Any
+) -> None:
+    integrated, refuses_capture = kind
     device.become("10.3.0", integrated=integrated, refuses_capture=refuses_capture)
     assert run(capsys, "build-engine", bundle)[1]["cuda_graph"] is not refuses_capture
     opened = read_bundle(bundle)
@@ -420,10 +421,10 @@ def test_dla(bundle: Path, device: Device, capsys: Any) -> None:
     ],
 )
 def test_bad_input_is_one_line(
-    words: list[str], said: str, bundle: Path, device: Device, capsys: Any, tmp_path: Path
+    words: list[str], said: str, bundle: Path, device: Device, capsys: Any
 ) -> None:
     precision = read_bundle(bundle).manifest.artifacts[0].precision
-    given = {"BUNDLE": bundle, "PACKED": pack(bundle, tmp_path / "b.esb")}
+    given = {"BUNDLE": bundle, "PACKED": pack(bundle, bundle.with_name("b.esb"))}
     given["OTHER"] = {"fp16": "int8-static", "int8-static": "fp16"}[precision]  # type: ignore[assignment]
     assert re.search(said, failed(capsys, 2, *(given.get(word, word) for word in words)))
 

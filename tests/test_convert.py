@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from edge_speech.backends.torchscript_mobile import load_module
+from edge_speech.bundle import sha256_of
 from edge_speech.encoder import FloatArray, StreamingSpec
+from edge_speech.engine_recipe import read_recipe
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech_tools.contract import check_contract
 from edge_speech_tools.convert import onnx as streaming_onnx
-from edge_speech_tools.convert import tensorrt, torchscript_mobile
+from edge_speech_tools.convert import torchscript_mobile
 from edge_speech_tools.onnx_graph import unsuited_nodes
 from edge_speech_tools.passes import PassResult, Source, load_passes
 from edge_speech_tools.streaming import windows
@@ -128,13 +130,61 @@ def test_fp16_graph_is_typed_and_keeps_log_softmax_in_fp32(built: dict[str, Pass
 
 
 def test_tensorrt_is_only_planned(built: dict[str, PassResult]) -> None:
-    result = built["tensorrt"]
-    assert result.status == "planned"
+    for name, precision in (("tensorrt", "fp16"), ("tensorrt_int8", "int8-static")):
+        result = built[name]
+        assert result.status == "planned"
+        assert result.command == f"edge-speech build-engine BUNDLE --precision {precision}"
+        (companion,) = result.companions
+        recipe = read_recipe(companion)
+        assert (recipe.precision, recipe.onnx) == (precision, result.path.name)
+        assert recipe.onnx_sha256 == sha256_of(result.path)
+
+
+def test_engine_shapes_are_those_of_the_graph(built: dict[str, PassResult]) -> None:
+    graph = onnx.load(built["tensorrt"].path).graph
+    shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in graph.input}
+    profiles = read_recipe(built["tensorrt"].companions[0]).profiles
+    assert {p.name: p.opt for p in profiles} == shapes
+    assert all(p.min == p.opt == p.max for p in profiles)
+
+
+@pytest.mark.parametrize("minimum", ["10.3", "8.6"])
+def test_int8_for_tensorrt_is_symmetric_and_typed(
+    minimum: str, built: dict[str, PassResult], features: FloatArray
+) -> None:
+    """Int8 without zero points on both sides of every product, float16 from TensorRT 10 on."""
+    model, folder = streaming_double(), built["onnx"].path.parent
+    source = Source(model, model.spec, folder, (features,), {"tensorrt_minimum": minimum})
+    result = PASSES["tensorrt_int8"].run(source)
+    graph = onnx.load(result.path).graph
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    pairs = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert {constants[n.input[2]].dtype for n in pairs} == {np.dtype("int8")}
+    assert not any(constants[n.input[2]].any() for n in pairs)
+    expected = np.dtype("float16" if minimum == "10.3" else "float32")
+    assert {constants[n.input[1]].dtype for n in pairs} == {expected}
+    writers = {name: node for node in graph.node for name in node.output}
+    sides = [[writers.get(name) for name in n.input] for n in graph.node if n.op_type == "MatMul"]
+    quantised = [all(side and side.op_type == "DequantizeLinear" for side in both) for both in sides]
+    assert quantised.count(True) == 4
     assert (
-        result.command == "trtexec --onnx=encoder.fp16.onnx --saveEngine=encoder.fp16.engine --stronglyTyped"
+        np.abs(
+            stream(onnx_step(result.path), features, model.spec)
+            - stream(torch_step(model), features, model.spec)
+        ).max()
+        < TOLERANCE["int8-static"]
     )
-    assert [path.name for path in result.companions] == ["tensorrt_recipe.json"]
-    assert "--fp16" in tensorrt.command_line(8, "x.onnx")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"tensorrt_minimum": 10}, {"tensorrt_minimum": "new"}, {"workspace_mib": "all"}, {"dla_core": 99}],
+)
+def test_an_odd_recipe_of_a_target_is_one_line(recipe: dict[str, Any], built: dict[str, PassResult]) -> None:
+    model = streaming_double()
+    with pytest.raises(InputError, match=next(iter(recipe))) as error:
+        PASSES["tensorrt"].run(Source(model, model.spec, built["onnx"].path.parent, (), recipe))
+    assert "\n" not in str(error.value)
 
 
 def test_static_quantisation_without_recordings_is_refused(tmp_path: Path) -> None:
