@@ -105,7 +105,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], 
     @cache
     def result(name: str, minimum: str) -> PassResult:
         work = Path(shutil.copytree(folder, folder.with_name(f"{name}-{minimum}")))
-        return passes[name].run(Source(model, model.spec, work, (noise,), {"tensorrt_minimum": minimum}))
+        return passes[name].run(Source(model, model.spec, work, (noise,), {"tensorrt": minimum}))
 
     return result
 

@@ -154,7 +154,7 @@ def test_int8_for_tensorrt_is_symmetric_and_typed(
 ) -> None:
     """Int8 without zero points on both sides of every product, float16 from TensorRT 10 on."""
     model, folder = streaming_double(), built["onnx"].path.parent
-    source = Source(model, model.spec, folder, (features,), {"tensorrt_minimum": minimum})
+    source = Source(model, model.spec, folder, (features,), {"tensorrt": minimum})
     result = PASSES["tensorrt_int8"].run(source)
     graph = onnx.load(result.path).graph
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
@@ -178,7 +178,7 @@ def test_int8_for_tensorrt_is_symmetric_and_typed(
 
 @pytest.mark.parametrize(
     "recipe",
-    [{"tensorrt_minimum": 10}, {"tensorrt_minimum": "new"}, {"workspace_mib": "all"}, {"dla_core": 99}],
+    [{"tensorrt": 10}, {"tensorrt": "new"}, {"workspace_mib": "all"}, {"dla_core": 99}],
 )
 def test_an_odd_recipe_of_a_target_is_one_line(recipe: dict[str, Any], built: dict[str, PassResult]) -> None:
     model = streaming_double()

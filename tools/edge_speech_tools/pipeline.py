@@ -145,7 +145,7 @@ def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     findings = lint(job)
     _tell(job, findings)
     made = build(job, work)
-    of_graphs = lint_graphs(made.results)
+    of_graphs = lint_graphs(made.results, job.target.recipe)
     _tell(job, of_graphs)
     measured = measure(job, made)
     made, put_back = fall_back(job, made, measured, work)

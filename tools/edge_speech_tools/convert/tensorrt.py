@@ -79,8 +79,8 @@ def engine_recipe(source: Source, path: Path, precision: str, typed: bool) -> En
 
 
 def tensorrt_minimum(source: Source) -> str:
-    """The oldest TensorRT of the target."""
-    said = source.recipe.get("tensorrt_minimum", TENSORRT_MINIMUM)
+    """The TensorRT that the target builds for: older ones are refused on the board."""
+    said = source.recipe.get("tensorrt", TENSORRT_MINIMUM)
     if not isinstance(said, str) or len(version_of(said)) < 2:
-        raise InputError(f'tensorrt_minimum of the target is {said!r}; allowed is a version such as "10.3"')
+        raise InputError(f'tensorrt of the target is {said!r}; allowed is a version such as "10.3"')
     return said
