@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tile", metavar="N", type=int, default=8, help="channels left are a multiple of this (default: 8)"
     )
+    parser.add_argument(
+        "--subnetwork",
+        metavar="FIELD=N,…",
+        help="take out a network that was trained with [supernet], such as num_layers=4,feed_forward_dim=128",
+    )
     parser.add_argument("--sparsity", metavar="N:M", help="then zero weights: 2:4, or a fraction such as 0.5")
     parser.add_argument(
         "--fine-tune", metavar="RECIPE.toml", help="train what is left by this recipe; goes on if stopped"

@@ -18,6 +18,7 @@ from edge_speech.features import frontend_from_dict
 from edge_speech.training import models
 from edge_speech.training.checkpoint import LoadedModel, load_model, save_model
 from edge_speech.training.recipe import read_recipe
+from edge_speech.training.supernet import read_changes, subnetwork
 from edge_speech.training.train import train
 from edge_speech_tools import recordings
 from edge_speech_tools.calibration import CalibrationSet
@@ -28,8 +29,8 @@ from edge_speech_tools.prune import depth, masks, width
 FIELDS = (depth.FIELD, width.FIELD)
 # Recordings on which importance is measured.
 RECORDINGS = 20
-# Of what is taken out, whole layers may be so much. english_small less 40 %: with three layers (0.9 of it) the
-# divergence is twice that with two (0.6) and narrower feed-forward layers.
+# Of what is taken out, whole layers may be so much. english_small less 40 %: with three layers (0.9 of it)
+# the divergence is twice that with two (0.6) and narrower feed-forward layers.
 OF_LAYERS = 2 / 3
 
 
@@ -69,8 +70,10 @@ def _check_arguments(args: argparse.Namespace, output: Path) -> None:
         raise InputError(f"{output} exists; give another -o, or --force")
     if not output.parent.is_dir():
         raise InputError(f"{output.parent} is no folder; make it, or give another -o")
-    if args.ratio is None and not args.sparsity:
+    if args.ratio is None and not args.sparsity and not args.subnetwork:
         raise InputError("nothing to do; give --ratio, such as 0.4, or --sparsity, such as 2:4")
+    if args.ratio is not None and args.subnetwork:
+        raise InputError("--ratio prunes what --subnetwork gives in a second command; give one of them")
     if (args.set or args.iterations != 1) and not args.fine_tune:
         raise InputError("--set and --iterations are about training; give --fine-tune RECIPE.toml")
     if args.fine_tune and args.ratio is None:
@@ -81,6 +84,8 @@ def _check_arguments(args: argparse.Namespace, output: Path) -> None:
 
 def _pruned(args: argparse.Namespace, dense: LoadedModel, progress: Progress) -> LoadedModel:
     """Smaller by the ratio, in as many steps as asked for, trained after each."""
+    if args.subnetwork:
+        return subnetwork(dense, read_changes(args.subnetwork))
     if args.ratio is None:
         return dense
     fields = tuple((args.fields or ",".join(f for f in FIELDS if f in dense.config)).split(","))
@@ -107,8 +112,9 @@ def shrink(
 
 
 def aim_of(dense: LoadedModel, ratio: float, fields: Sequence[str], tile: int) -> Aim:
-    """Settings with which `ratio` of the parameters are gone: whole layers, which save the engine's nodes too,
-    for at most `OF_LAYERS` of them, then feed-forward channels, a multiple of `tile`. Raises InputError."""
+    """Settings with which `ratio` of the parameters are gone: whole layers, which save the engine's nodes
+    too, for at most `OF_LAYERS` of them, then feed-forward channels, a multiple of `tile`. Raises InputError.
+    """
     if unknown := [f for f in fields if f not in FIELDS or f not in dense.config]:
         can = ", ".join(f for f in FIELDS if f in dense.config) or "nothing"
         raise InputError(f"{unknown[0]!r} of a {dense.architecture} cannot be pruned; {can} can")
