@@ -141,8 +141,10 @@ def _inner_width(layer: torch.nn.Linear | torch.nn.Conv1d) -> int:
 
 
 def lint_graphs(results: Sequence[PassResult], recipe: Mapping[str, Any]) -> list[Finding]:
-    """Dynamic shapes, and operators that the backend lacks, in every ONNX artifact; `recipe` is the target's, which
-    names the version of a backend."""
+    """Dynamic shapes, and operators that a backend lacks, of every ONNX artifact.
+
+    `recipe` is the target's, which names the version of a backend.
+    """
     graphs = [result for result in results if result.path.suffix == ".onnx"]
     return [f for r in graphs for f in lint_graph(r.path, r.backend, recipe.get(r.backend))]
 
