@@ -19,6 +19,7 @@ from edge_speech.errors import InputError
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert.onnx import check_graph
 from edge_speech_tools.onnx_fp16 import to_fp16
+from edge_speech_tools.onnx_opset17 import to_opset17
 from edge_speech_tools.passes import PassResult, Source
 
 BACKEND = "tensorrt"
@@ -28,6 +29,10 @@ NEEDS_CALIBRATION = False
 FILE_NAME = "encoder.fp16.onnx"
 # Where a target's recipe says nothing: JetPack 6.2's, https://developer.nvidia.com/embedded/jetpack-sdk-62
 TENSORRT_MINIMUM = "10.3"
+# From this TensorRT on a graph's types are the engine's; an older one is told to use fp16 beside the Q/DQ.
+TYPED = (10, 0)
+# The first that has the operator, by its parser's changelog (data/operators.toml).
+LAYER_NORMALIZATION = (8, 6)
 # What a target's recipe may say about engines.
 RECIPE_KEYS = (
     "workspace_mib", "dla_core", "gpu_fallback", "sparse_weights", "version_compatible",
@@ -50,9 +55,15 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     """Convert the fp32 graph in `source.directory`. Raises CheckFailed, InputError on an odd recipe."""
     path = source.directory / FILE_NAME
     fp32 = onnx.load(source.directory / streaming_onnx.FILE_NAME)
-    onnx.save(to_fp16(fp32, config.fp32_op_types), path)
+    onnx.save(for_version(to_fp16(fp32, config.fp32_op_types), tensorrt_minimum(source)), path)
     check_graph(path, source.spec)
     return planned(source, path, PRECISION)
+
+
+def for_version(model: onnx.ModelProto, version: str) -> onnx.ModelProto:
+    """The graph in operators and an opset that this TensorRT documents. Raises CheckFailed."""
+    number = version_of(version)
+    return model if number >= TYPED else to_opset17(model, layer_normalization=number >= LAYER_NORMALIZATION)
 
 
 def planned(source: Source, path: Path, precision: str, typed: bool = True) -> PassResult:

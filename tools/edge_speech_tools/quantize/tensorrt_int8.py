@@ -28,8 +28,6 @@ NEEDS_CALIBRATION = True
 FILE_NAME = "encoder.int8-static.tensorrt.onnx"
 # The first whose Q/DQ have float16 scales.
 _OPSET = 19
-# From this TensorRT on a graph's types are the engine's; an older one is told to use fp16 beside the Q/DQ.
-_TYPED = (10, 0)
 
 
 @dataclass(frozen=True)
@@ -48,13 +46,16 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     scales = scales_of(source, config.calibration)
     fp32, path = source.directory / streaming_onnx.FILE_NAME, source.directory / FILE_NAME
     ends = {name.partition("/")[0] for name in unsuited_nodes(fp32, ("MatMul", "Gemm", "Conv"))}
-    typed = version_of(tensorrt.tensorrt_minimum(source)) >= _TYPED
+    version = tensorrt.tensorrt_minimum(source)
+    typed = version_of(version) >= tensorrt.TYPED
     editor = qdq.Editor(onnx.load(fp32))
     kept = {name: layer for name, layer in scales.items() if name not in ends}
     qdq.quantise_symmetric(editor, kept, float_weights=not typed)
     if typed:
         editor.needs("", _OPSET)
     model = editor.finish()
-    onnx.save(to_fp16(model, config.fp16.fp32_op_types) if typed else model, path)
+    if typed:
+        model = to_fp16(model, config.fp16.fp32_op_types)
+    onnx.save(tensorrt.for_version(model, version), path)
     check_graph(path, source.spec)
     return tensorrt.planned(source, path, PRECISION, typed)
