@@ -94,8 +94,11 @@ def has_engine(bundle: Bundle, artifact: Artifact) -> bool:
 
 
 def find_engine(bundle: Bundle, artifact: Artifact) -> Path:
-    """The engine for this device. Raises EngineRefused when there is none, InputError without TensorRT."""
-    here = key_of(bundle, tensorrt_module().__version__, open_gpu())
+    """The engine for this device. Raises EngineRefused when there is none, or nothing that could run it."""
+    try:
+        here = key_of(bundle, tensorrt_module().__version__, open_gpu())
+    except InputError as error:
+        raise EngineRefused(str(error)) from None
     path = engine_path(bundle, artifact, here)
     if path.is_file():
         return path

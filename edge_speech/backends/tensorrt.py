@@ -40,7 +40,10 @@ def load(path: Path, spec: StreamingSpec, num_threads: int) -> TensorRtEncoder:
     content, note = read_engine(path)
     logger = make_logger(trt)
     with gpu.current():
-        runtime = trt.Runtime(logger)
+        try:
+            runtime = trt.Runtime(logger)
+        except TypeError:
+            raise EngineRefused(f"{path}: TensorRT {trt.__version__} cannot start its runtime here") from None
         if note.version_compatible:
             runtime.engine_host_code_allowed = True
         if note.options.dla_core >= 0:
