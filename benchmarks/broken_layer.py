@@ -43,7 +43,7 @@ def main() -> None:
         )
         report = optimize(config).report
     document = {"host": host(), "tools": describe_tools(), "broken": args.layer, "factor": FACTOR}
-    wanted = ("quality", "choice", "sensitivity")
+    wanted = ("quality", "decision", "sensitivity")
     print(json.dumps({**document, **{key: report[key] for key in wanted if key in report}}, indent=1))
 
 
