@@ -98,12 +98,6 @@ class Table:
             raise self.wrong(key, f"a list of integers from {low} to {high}")
         return tuple(items)
 
-    def only(self, *known: str) -> None:
-        """Raises InputError on a key that is none of `known`."""
-        unknown = sorted(set(self.data) - set(known))
-        if unknown:
-            raise InputError(f"{self.where}: unknown key {unknown[0][:60]!r}; known are {', '.join(known)}")
-
     def wrong(self, key: str, allowed: str) -> InputError:
         """The error for `key`, to be raised by the caller."""
         got = _shown(self.data[key]) if key in self.data else "nothing"
