@@ -18,6 +18,7 @@ import torch
 
 from edge_speech import bundle
 from edge_speech.audio import read_audio
+from edge_speech.engine_recipe import read_recipe
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech.features import FbankConfig, frontend_to_dict
 from edge_speech.manifest import read_manifest
@@ -201,11 +202,9 @@ def test_jetson_is_planned_with_a_fallback(model: Path, tmp_path: Path) -> None:
     manifest = bundle.verify_bundle(tmp_path / "bundle").manifest
     planned, fallback = manifest.artifacts
     assert (planned.backend, planned.precision, planned.status) == ("tensorrt", "fp16", "planned")
-    assert planned.command is not None
-    assert "--stronglyTyped" in planned.command
+    assert planned.command == "edge-speech build-engine BUNDLE --precision fp16"
     assert (fallback.backend, fallback.status) == ("onnxruntime", "verified")
-    recipe = json.loads((tmp_path / "bundle" / "tensorrt_recipe.json").read_text(encoding="utf-8"))
-    assert recipe["onnx_sha256"] == planned.sha256
+    assert read_recipe(tmp_path / "bundle" / "encoder.fp16.engine.toml").onnx_sha256 == planned.sha256
     assert [r["backend"] for r in report["performance"]["results"]] == ["onnxruntime"]
     assert report["quality"] is None
     assert report["provenance"]["golden"].startswith("synthetic")

@@ -63,7 +63,7 @@ def show(document: dict[str, Any], args: argparse.Namespace) -> None:
 
 
 def _runnable(bundle: Bundle) -> list[Artifact]:
-    found = [
-        a for a in bundle.manifest.artifacts if a.status != "planned" and not backends.missing(a.backend)
-    ]
+    artifacts = bundle.manifest.artifacts
+    there = [a for a in artifacts if a.status != "planned" or backends.has_engine(bundle, a)]
+    found = [a for a in there if not backends.missing(a.backend)]
     return found or [choose_artifact(bundle)]

@@ -191,7 +191,8 @@ def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     findings = lint(job)
     _tell(job, findings)
     made = build(job, work)
-    of_graphs = [*lint_graphs(made.results), *lint_limits(made.results, job.target, job.device_bench)]
+    graphs = lint_graphs(made.results, job.target.recipe)
+    of_graphs = [*graphs, *lint_limits(made.results, job.target, job.device_bench)]
     _tell(job, of_graphs)
     measured = measure(job, made)
     made, put_back = fall_back(job, made, measured, work)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from edge_speech.errors import InputError
+from edge_speech.training.scales import Scales
 from edge_speech_tools import qdq
 from edge_speech_tools.calibration import CalibrationConfig, calibrate
 from edge_speech_tools.convert import onnx as streaming_onnx
@@ -36,13 +37,7 @@ class Config:
 
 def run(source: Source, config: Config = Config()) -> PassResult:
     """Quantise the fp32 graph in `source.directory`. Raises InputError without calibration recordings."""
-    scales = source.scales
-    if not scales:
-        if not source.calibration:
-            raise InputError(
-                "int8-static needs recordings to measure its ranges on; give --calibration MANIFEST"
-            )
-        scales = calibrate(source.model, source.spec, source.calibration, config.calibration)
+    scales = scales_of(source, config.calibration)
     fp32, path = source.directory / streaming_onnx.FILE_NAME, source.directory / FILE_NAME
     ends = {name.partition("/")[0] for name in unsuited_nodes(fp32, ("MatMul", "Gemm", "Conv"))}
     unsuited = {*ends, *config.keep}
@@ -55,3 +50,12 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     onnx.save(model, path)
     check_graph(path, source.spec)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
+
+
+def scales_of(source: Source, calibration: CalibrationConfig) -> Scales:
+    """Those of quantisation-aware training, else measured. Raises InputError without recordings."""
+    if source.scales:
+        return source.scales
+    if not source.calibration:
+        raise InputError("int8-static needs recordings to measure its ranges on; give --calibration MANIFEST")
+    return calibrate(source.model, source.spec, source.calibration, calibration)
