@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numbers
 import threading
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,14 @@ from edge_speech.ctc import CtcConfig, core_config, core_lm
 from edge_speech.decoder import bundle_decoder, changed
 from edge_speech.encoder import Encoder, FloatArray, step_buffers
 from edge_speech.endpoint import EndpointConfig, core_endpoint
-from edge_speech.errors import EngineRefused, FellBack, InputError
+from edge_speech.errors import InputError
 from edge_speech.features import FrontendConfig, frontend_from_dict, native_config
 from edge_speech.hotwords import Hotword, as_hotwords
 from edge_speech.timed_log import Timed, TimedLog, Token, Word
 from edge_speech.vad import Vad, open_for_stream
+
+if TYPE_CHECKING:
+    from edge_speech.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -245,22 +248,25 @@ class Recognizer:
         self.encoder, self.frontend = encoder, frontend
         self.tokens, self.blank_id, self.decoder = tuple(tokens), blank_id, decoder
         self.artifact: Artifact | None = None
+        self.selection: Selection | None = None
 
     @classmethod
     def load(cls, path: Path | str, backend: str = "auto", num_threads: int = 1) -> Recognizer:
-        """Load a bundle; "auto" takes its first artifact that is verified, or was built on this device, and
-        that this install can run. An engine of another device is passed over, with a warning (FellBack).
+        """Load a bundle; "auto" takes the fastest of its artifacts that are verified, or were built on this
+        device, and that this install can run: see edge_speech.selection, and `selection` for what was found.
 
-        Raises InputError: not a bundle, damaged, unknown backend, or nothing in it runs here.
+        What does not load here, such as an engine of another device, is passed over with a warning
+        (FellBack). Raises InputError: not a bundle, damaged, unknown backend, or nothing in it runs here.
         """
+        from edge_speech.selection import load_fastest
+
         bundle = read_bundle(path)
-        *first, last = runnable_artifacts(bundle, backend)
-        for artifact in first:
-            try:
-                return cls.from_artifact(bundle, artifact, num_threads)
-            except EngineRefused as error:
-                warnings.warn(f"{error}; the bundle's next engine runs instead", FellBack, stacklevel=2)
-        return cls.from_artifact(bundle, last, num_threads)
+        candidates = runnable_artifacts(bundle, backend)
+        if backend != "auto":
+            return cls.from_artifact(bundle, candidates[0], num_threads)
+        recognizer, selection = load_fastest(bundle, candidates, Path(path), num_threads)
+        recognizer.selection = selection
+        return recognizer
 
     @classmethod
     def from_artifact(cls, bundle: Bundle, artifact: Artifact, num_threads: int = 1) -> Recognizer:
