@@ -18,6 +18,7 @@ import torch
 
 from edge_speech import bundle
 from edge_speech.audio import read_audio
+from edge_speech.cli import build_parser
 from edge_speech.engine_recipe import read_recipe
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech.features import FbankConfig, frontend_to_dict
@@ -316,18 +317,8 @@ def test_a_manifest_that_names_missing_files_is_refused(model: Path, tmp_path: P
 def test_dry_run_prints_the_plan_and_reads_no_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = {"model": "missing.pt", "target": "linux-x86_64", "output": str(tmp_path / "bundle")}
-    left = {"eval": None, "calibration": None, "backends": None, "precision": "auto", "accuracy_budget": 0.5}
-    left |= {
-        "device_bench": None,
-        "beam_size": None,
-        "lm": None,
-        "lm_level": None,
-        "lm_weight": None,
-        "word_bonus": None,
-    }
-    switches = {"force": False, "quiet": False, "json": False, "dry_run": True}
-    result = pipeline.run_command(argparse.Namespace(**given, **left, **switches))
+    arguments = ["optimize", "missing.pt", "--target", "linux-x86_64", "-o", str(tmp_path / "bundle")]
+    result = pipeline.run_command(build_parser().parse_args([*arguments, "--dry-run"]))
     assert "parity" in capsys.readouterr().out
     assert result["plan"]["steps"][0]["action"] == "load"
     assert list(tmp_path.iterdir()) == []

@@ -110,8 +110,8 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
 
 def _search_options(args: argparse.Namespace) -> SearchOptions | None:
     """None where nothing is searched. Raises InputError."""
-    if getattr(args, "search", None) is None:
-        if getattr(args, "search_models", None) or getattr(args, "search_chunk_ms", None):
+    if args.search is None:
+        if args.search_models or args.search_chunk_ms:
             raise InputError("--search-models and --search-chunk-ms are about a search; give --search N")
         return None
     if args.pruning_ratio is not None:
@@ -136,10 +136,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _cache_folder(args: argparse.Namespace) -> Path | None:
-    if getattr(args, "no_cache", False):
+    if args.no_cache:
         return None
-    given = getattr(args, "cache", None)
-    return Path(given) if given else default_cache(Path(args.output))
+    return Path(args.cache) if args.cache else default_cache(Path(args.output))
 
 
 def optimize(config: OptimizeConfig) -> OptimizeResult:
