@@ -12,14 +12,16 @@ import onnxruntime
 import pytest
 import torch
 
-from edge_speech.backends.torchscript_mobile import load_module
+from edge_speech.backends import load_encoder
 from edge_speech.encoder import FloatArray, StreamingSpec
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech_tools.contract import check_contract
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert import tensorrt, torchscript_mobile
+from edge_speech_tools.drift import stream_rows
 from edge_speech_tools.onnx_graph import unsuited_nodes
 from edge_speech_tools.passes import PassResult, Source, load_passes
+from edge_speech_tools.reference import TorchEncoder
 from edge_speech_tools.streaming import windows
 from streaming_double import StreamingDouble, streaming_double
 
@@ -87,9 +89,9 @@ def test_artifact_streams_like_the_model(
     result = built[name]
     assert (result.backend, result.precision) == (PASSES[name].BACKEND, PASSES[name].PRECISION)
     model = streaming_double()
-    loaded = onnx_step(result.path) if result.path.suffix == ".onnx" else torch_step(load_module(result.path))
-    got = stream(loaded, features, model.spec)
-    want = stream(torch_step(model), features, model.spec)
+    assert result.check_backend is not None
+    got = stream_rows(load_encoder(result.check_backend, result.path, model.spec), features, model.spec)
+    want = stream_rows(TorchEncoder(model, model.spec), features, model.spec)
     assert got.shape == want.shape
     assert np.abs(got - want).max() < TOLERANCE[result.precision]
     assert (got.argmax(axis=1) == want.argmax(axis=1)).mean() > 0.95
@@ -137,10 +139,11 @@ def test_tensorrt_is_only_planned(built: dict[str, PassResult]) -> None:
     assert "--fp16" in tensorrt.command_line(8, "x.onnx")
 
 
-def test_static_quantisation_without_recordings_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in sorted(PASSES) if PASSES[name].NEEDS_CALIBRATION])
+def test_static_quantisation_without_recordings_is_refused(name: str, tmp_path: Path) -> None:
     model = streaming_double()
     with pytest.raises(InputError, match="--calibration"):
-        PASSES["int8_static"].run(Source(model, model.spec, tmp_path))
+        PASSES[name].run(Source(model, model.spec, tmp_path))
 
 
 class ForgetsState(StreamingDouble):

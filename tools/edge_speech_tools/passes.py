@@ -56,7 +56,9 @@ class PassResult:
 class Pass(Protocol):
     """A module of `convert/` or `quantize/`: constants that say what it makes, a frozen Config and run().
 
-    `NEEDS` names the passes (file stems) whose artifacts it reads, or is empty.
+    `NEEDS` names the passes (file stems) whose artifacts it reads, or is empty. Of a pass that needs
+    calibration, `SCALES_SUFFICE = True` says that scales in the checkpoint do instead; `REQUIRES` names a
+    package, and the extra of ours that brings it, without which the pass is left out.
     """
 
     BACKEND: str
@@ -66,6 +68,11 @@ class Pass(Protocol):
 
     def run(self, source: Source) -> PassResult:
         """Write the artifact into `source.directory`. Raises InputError or CheckFailed."""
+
+
+def needs_recordings(of: Pass, scaled: bool) -> bool:
+    """Must `--calibration` be given for this pass? `scaled`: the checkpoint has scales for its layers."""
+    return of.NEEDS_CALIBRATION and not (scaled and getattr(of, "SCALES_SUFFICE", False))
 
 
 _FOLDERS = ("convert", "quantize")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from edge_speech.decoder import DecoderOptions
 from edge_speech.errors import InputError
 from edge_speech.target import Target
-from edge_speech_tools.passes import Pass
+from edge_speech_tools.passes import Pass, needs_recordings
 
 AUTO = "auto"
 REFERENCE = "fp32"
@@ -80,8 +81,13 @@ class Plan:
         return "\n".join([*lines, *(f"    left out  {reason}" for reason in self.left_out)])
 
 
-def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]) -> Plan:
-    """Choose and order the passes. Raises InputError on a backend or precision the target does not have."""
+def make_plan(
+    config: OptimizeConfig, target: Target, passes: Mapping[str, Pass], scaled: bool = False
+) -> Plan:
+    """Choose and order the passes; `scaled`: the checkpoint has the scales of its layers.
+
+    Raises InputError on a backend or precision the target does not have.
+    """
     backends = _backends(config, target)
     if config.precision not in (AUTO, *target.precisions):
         raise InputError(
@@ -89,10 +95,10 @@ def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]
             f"it offers {', '.join([*target.precisions, AUTO])}"
         )
     if config.precision == AUTO:
-        candidates, left_out = _automatic(config, target, backends, passes)
+        candidates, left_out = _automatic(config, target, backends, passes, scaled)
         reference: list[str] = []
     else:
-        candidates, left_out = _explicit(config, backends, passes), []
+        candidates, left_out = _explicit(config, backends, passes, scaled)
         used = {passes[name].BACKEND for name in candidates}
         reference = [n for n, p in passes.items() if p.PRECISION == REFERENCE and p.BACKEND in used]
     ordered = _ordered([*candidates, *reference], passes)
@@ -109,7 +115,10 @@ def _backends(config: OptimizeConfig, target: Target) -> tuple[str, ...]:
     return config.backends or target.backends
 
 
-def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
+def _explicit(
+    config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping[str, Pass], scaled: bool
+) -> tuple[list[str], list[str]]:
+    """The passes of one precision, and those left out for want of recordings while another has its scales."""
     made = {name: p for name, p in passes.items() if p.BACKEND in backends}
     chosen = [name for name, p in made.items() if p.PRECISION == config.precision]
     if not chosen:
@@ -117,27 +126,42 @@ def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping
         raise InputError(
             f"backend {', '.join(backends)} does not make {config.precision}; it makes {', '.join(can)}"
         )
-    if config.calibration_manifest is None and any(passes[name].NEEDS_CALIBRATION for name in chosen):
-        raise InputError(
-            f"{config.precision} needs recordings to measure its ranges on; give --calibration MANIFEST "
+    obstacles = {name: reason for name in chosen if (reason := _obstacle(config, passes[name], scaled))}
+    if len(obstacles) == len(chosen):
+        raise InputError("; ".join(obstacles.values()))
+    return _by_backend([n for n in chosen if n not in obstacles], backends, passes), list(obstacles.values())
+
+
+def _obstacle(config: OptimizeConfig, of: Pass, scaled: bool) -> str | None:
+    """Why this pass cannot run with what is given and installed."""
+    key, package = f"{of.BACKEND}/{of.PRECISION}", getattr(of, "REQUIRES", None)
+    if package and importlib.util.find_spec(package) is None:
+        return f"{key} needs {package}; install it with `pip install \"edge-speech[{package}]\"`"
+    if config.calibration_manifest is None and needs_recordings(of, scaled):
+        return (
+            f"{key} needs recordings to measure its ranges on; give --calibration MANIFEST "
             "(a few minutes like those of use, apart from --eval)"
         )
-    return _by_backend(chosen, backends, passes)
+    return None
 
 
 def _automatic(
-    config: OptimizeConfig, target: Target, backends: tuple[str, ...], passes: Mapping[str, Pass]
+    config: OptimizeConfig,
+    target: Target,
+    backends: tuple[str, ...],
+    passes: Mapping[str, Pass],
+    scaled: bool,
 ) -> tuple[list[str], list[str]]:
     """Everything the target offers, less what could not be judged, with the reasons."""
     chosen, left_out = [], []
     for name, p in passes.items():
         if p.BACKEND not in backends or p.PRECISION not in target.precisions:
             continue
-        key = f"{p.BACKEND}/{p.PRECISION}"
+        obstacle = _obstacle(config, p, scaled)
         if p.PRECISION in NEEDS_EVAL and config.eval_manifest is None:
-            left_out.append(f"{key}: its accuracy cannot be measured without --eval")
-        elif p.NEEDS_CALIBRATION and config.calibration_manifest is None:
-            left_out.append(f"{key}: its ranges cannot be measured without --calibration")
+            left_out.append(f"{p.BACKEND}/{p.PRECISION}: its accuracy cannot be measured without --eval")
+        elif obstacle:
+            left_out.append(obstacle)
         else:
             chosen.append(name)
     return _by_backend(chosen, backends, passes), left_out
