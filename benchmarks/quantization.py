@@ -88,7 +88,11 @@ def main() -> None:
         rows[name]["build_s"] = round(build_s, 1)
     setup = {
         "model": args.model.name,
-        "calibration": {"manifest": args.calibration.name, "recordings": len(features), "their_steps": args.steps},
+        "calibration": {
+            "manifest": args.calibration.name,
+            "recordings": len(features),
+            "their_steps": args.steps,
+        },
         "eval": {"manifest": args.eval.name, "utterances": len(evaluation)},
         "note": args.note,
         "left_out": left_out,

@@ -198,6 +198,16 @@ def test_lite_interpreter_difference_is_caught(tmp_path: Path) -> None:
     assert torchscript_mobile.compare_steps(model, path, model.spec) > 1e-2
 
 
+def test_torch_with_xnnpack_optimises_for_mobile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = streaming_double(), []
+    monkeypatch.setattr(torchscript_mobile, "has_xnnpack", lambda: True)
+    monkeypatch.setattr(torchscript_mobile, "optimize_for_mobile", lambda m: seen.append(m) or m)
+    result = torchscript_mobile.run(Source(model, model.spec, tmp_path))
+    assert len(seen) == 1
+    assert result.path.exists()
+    assert torchscript_mobile.note() == "optimised for mobile"
+
+
 def wrong_models() -> dict[str, tuple[torch.nn.Module, str]]:
     import dataclasses
 

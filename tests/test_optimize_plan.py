@@ -35,6 +35,7 @@ FULL = replace(EVAL, calibration_manifest=Path("calibration.jsonl"))
                 "executorch_int8_static",
                 "torchscript_mobile",
                 "torchscript_int8_dynamic",
+                "torchscript_int8_static",
             ],
         ),
         (PLAIN, ORIN, ["onnx", "tensorrt"]),

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge_speech.encoder import EncoderStream, FloatArray, StreamingSpec
 from edge_speech.errors import InputError
 
@@ -26,7 +28,7 @@ _Tensors = list[tuple[tuple[int, ...], str]]
 
 
 def load(path: Path, spec: StreamingSpec, num_threads: int) -> ExecutorchEncoder:
-    """Open a .pte file whose inputs and outputs must be those of `spec`. Raises InputError.
+    """Open a .pte file whose inputs and outputs must be those of `spec`, and try one step. Raises InputError.
 
     Sets the number of XNNPACK's threads for the process. The file is a program of known operators; it brings
     no code of its own.
@@ -45,7 +47,9 @@ def load(path: Path, spec: StreamingSpec, num_threads: int) -> ExecutorchEncoder
             "make the bundle again"
         ) from None
     _check(path, method.metadata, spec)
-    return ExecutorchEncoder(program, method, spec)
+    encoder = ExecutorchEncoder(program, method, spec)
+    _try_step(path, encoder)
+    return encoder
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,17 @@ def _check(path: Path, meta: Any, spec: StreamingSpec) -> None:
     ):
         if found != expected:
             raise InputError(f"{path}: its {kind} are {found[:6]}, the manifest says {expected[:6]}")
+
+
+def _try_step(path: Path, encoder: ExecutorchEncoder) -> None:
+    """One step on zeros: some damage shows only when it runs."""
+    spec = encoder.spec
+    features = np.zeros((spec.window_frames, spec.num_features), np.float32)
+    log_probs = np.zeros((spec.output_frames, spec.vocab_size), np.float32)
+    try:
+        encoder.open(features, log_probs).step()
+    except RuntimeError as error:
+        raise InputError(f"{path}: a step fails ({_reason(error)}); make the bundle again") from None
 
 
 def _tensors(metas: list[Any]) -> _Tensors:

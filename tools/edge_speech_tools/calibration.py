@@ -93,7 +93,9 @@ def static_scales(source: Source, config: CalibrationConfig) -> Scales:
     if source.scales and not lacking:
         return source.scales
     if not source.calibration:
-        where = f"; the checkpoint has none for {len(lacking)} layers, such as {lacking[0]}" if lacking else ""
+        where = (
+            f"; the checkpoint has none for {len(lacking)} layers, such as {lacking[0]}" if lacking else ""
+        )
         raise InputError(f"int8-static needs recordings to measure its ranges on{where}; {GIVE_RECORDINGS}")
     return {**calibrate(source.model, source.spec, source.calibration, config), **source.scales}
 

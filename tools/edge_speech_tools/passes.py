@@ -58,7 +58,8 @@ class Pass(Protocol):
 
     `NEEDS` names the passes (file stems) whose artifacts it reads, or is empty. Of a pass that needs
     calibration, `SCALES_SUFFICE = True` says that scales in the checkpoint do instead; `REQUIRES` names a
-    package, and the extra of ours that brings it, without which the pass is left out.
+    package, and the extra of ours that brings it, without which the pass is left out. `note()`, if there,
+    is said in the plan.
     """
 
     BACKEND: str

@@ -136,7 +136,7 @@ def _obstacle(config: OptimizeConfig, of: Pass, scaled: bool) -> str | None:
     """Why this pass cannot run with what is given and installed."""
     key, package = f"{of.BACKEND}/{of.PRECISION}", getattr(of, "REQUIRES", None)
     if package and importlib.util.find_spec(package) is None:
-        return f"{key} needs {package}; install it with `pip install \"edge-speech[{package}]\"`"
+        return f'{key} needs {package}; install it with `pip install "edge-speech[{package}]"`'
     if config.calibration_manifest is None and needs_recordings(of, scaled):
         return (
             f"{key} needs recordings to measure its ranges on; give --calibration MANIFEST "
@@ -187,7 +187,7 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     steps = [Step("load", str(config.model), "read the checkpoint, check the encoder contract")]
     steps += _decoder_steps(config)
     steps.append(Step("lint", "model and recordings", "what would go wrong later, with its remedy"))
-    steps += [Step("build", f"{p.BACKEND}/{p.PRECISION}", (p.__doc__ or "").splitlines()[0]) for p in passes]
+    steps += [Step("build", f"{p.BACKEND}/{p.PRECISION}", _what(p)) for p in passes]
     steps.append(Step("parity", keys, f"log_probs and text against PyTorch, state carried, on {compared}"))
     if config.eval_manifest:
         measured = f"WER with confidence interval on {config.eval_manifest}"
@@ -200,6 +200,12 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     steps.append(Step("choose", target.name, _rule(config, target)))
     steps.append(Step("bundle", str(config.output), "artifacts, tokens, golden vectors, report, manifest"))
     return steps
+
+
+def _what(of: Pass) -> str:
+    """The first line of a pass's file, and its `note()` where it has something to say about this install."""
+    line, note = (of.__doc__ or "").splitlines()[0], getattr(of, "note", None)
+    return f"{line} ({note()})" if note else line
 
 
 def _decoder_steps(config: OptimizeConfig) -> list[Step]:
