@@ -1,4 +1,4 @@
-"""ExecuTorch's runtime (.pte), as phones run it; here it needs the `executorch` package, which brings torch."""
+"""ExecuTorch's runtime (.pte), as phones run it; here it needs the `executorch` package, and so torch."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class _ExecutorchStream:
         self.reset()
 
     def step(self) -> None:
-        """The runtime gives copies of its outputs, so that another stream's step does not change our state."""
+        """The runtime gives copies of its outputs: another stream's step does not change our state."""
         log_probs, *self._state = self._method.execute((self._features, *self._state))
         self._log_probs.copy_(log_probs[0])
 
@@ -126,7 +126,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Importing the runtime logs, prints and, from C++, writes to stderr what it does not find on this machine."""
+    """Importing the runtime logs and, from C++, writes to stderr what it does not find on this machine."""
     logged, stderr, nowhere = logging.root.manager.disable, os.dup(2), os.open(os.devnull, os.O_WRONLY)
     sys.stderr.flush()
     os.dup2(nowhere, 2)

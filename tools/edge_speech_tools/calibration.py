@@ -107,7 +107,7 @@ def static_ranges(source: Source, config: CalibrationConfig) -> tuple[Scales, di
     """
     if not source.calibration:
         raise InputError(
-            f"int8-static of this engine rounds what layers give, too, and needs recordings; {GIVE_RECORDINGS}"
+            f"int8-static of this engine rounds what layers give and needs recordings; {GIVE_RECORDINGS}"
         )
     with _observed(source.model, outputs=True) as given:
         measured = calibrate(source.model, source.spec, source.calibration, config)

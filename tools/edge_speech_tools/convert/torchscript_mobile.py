@@ -61,7 +61,7 @@ def example_inputs(source: Source) -> tuple[torch.Tensor, ...]:
 
 
 def save_lite(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:
-    """Trace one step, freeze it, rewrite it for mobile where this torch can, save it for the lite interpreter.
+    """Trace one step, freeze it, rewrite it for mobile where this torch can, save it.
 
     The file is written here, from memory: torch's own writer ends the process when the disk is full.
     Raises OSError then.

@@ -1,4 +1,4 @@
-"""XNNPACK's int8 in ranges of the moment: weights of Linear layers quantised, each row of inputs as it comes."""
+"""XNNPACK's int8 in ranges of the moment: Linear layers quantised, each row of inputs as it comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""XNNPACK's int8 in fixed ranges: weights, inputs and outputs of layers, with the scales of every converter."""
+"""XNNPACK's int8 in fixed ranges: weights, inputs and outputs of layers, by our scales."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lite interpreter's int8 in fixed ranges: Linear layers on integers, with the scales of every converter."""
+"""The lite interpreter's int8 in fixed ranges: Linear layers on integers, by our scales."""
 
 from __future__ import annotations
 
