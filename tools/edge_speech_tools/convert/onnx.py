@@ -13,6 +13,7 @@ from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech_tools.onnx_graph import fold_weights, name_layers, quiet
 from edge_speech_tools.passes import PassResult, Source
+from edge_speech_tools.simplify import simplified
 
 BACKEND = "onnxruntime"
 PRECISION = "fp32"
@@ -31,7 +32,7 @@ class Config:
 
 
 def run(source: Source, config: Config = Config()) -> PassResult:
-    """Export the model, check the graph against its spec. Raises InputError or CheckFailed."""
+    """Export the model, simplify the graph, check it against its spec. Raises InputError or CheckFailed."""
     path = source.directory / FILE_NAME
     try:
         export(source, path, config)
@@ -42,6 +43,7 @@ def run(source: Source, config: Config = Config()) -> PassResult:
             f"the model cannot be exported to ONNX ({reason}); its forward must be free of branches on data"
         ) from error
     strip_notes(path, layers(source.model))
+    onnx.save(simplified(onnx.load(path)), path)
     check_graph(path, source.spec)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
 

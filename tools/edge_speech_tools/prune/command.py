@@ -28,8 +28,8 @@ from edge_speech_tools.prune import depth, masks, width
 FIELDS = (depth.FIELD, width.FIELD)
 # Recordings on which importance is measured.
 RECORDINGS = 20
-# Of what is taken out, whole layers may be so much. english_small less 40 %: with three layers (0.9 of it) the
-# divergence is twice that with two (0.6) and narrower feed-forward layers.
+# Of what is taken out, whole layers may be so much. english_small less 40 %: with three layers (0.9 of it)
+# the divergence is twice that with two (0.6) and narrower feed-forward layers.
 OF_LAYERS = 2 / 3
 
 
@@ -107,8 +107,9 @@ def shrink(
 
 
 def aim_of(dense: LoadedModel, ratio: float, fields: Sequence[str], tile: int) -> Aim:
-    """Settings with which `ratio` of the parameters are gone: whole layers, which save the engine's nodes too,
-    for at most `OF_LAYERS` of them, then feed-forward channels, a multiple of `tile`. Raises InputError."""
+    """Settings with which `ratio` of the parameters are gone: whole layers, which save the engine's nodes
+    too, for at most `OF_LAYERS` of them, then feed-forward channels, a multiple of `tile`. Raises InputError.
+    """
     if unknown := [f for f in fields if f not in FIELDS or f not in dense.config]:
         can = ", ".join(f for f in FIELDS if f in dense.config) or "nothing"
         raise InputError(f"{unknown[0]!r} of a {dense.architecture} cannot be pruned; {can} can")

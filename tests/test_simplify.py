@@ -1,0 +1,163 @@
+"""A simplified graph computes what it did, in fewer nodes of the kinds that cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_speech.training import models
+from edge_speech_tools.convert import onnx as streaming_onnx
+from edge_speech_tools.passes import Source
+from edge_speech_tools.simplify import simplified
+
+SMALL = {"vocab_size": 9, "dropout": 0.0}
+T, D = 4, 6
+
+
+def outputs_of(model: onnx.ModelProto, optimised: bool = True) -> list[Any]:
+    """What the graph gives for seeded noise."""
+    options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    random, feeds = np.random.default_rng(2), {}
+    for value in session.get_inputs():
+        noise = random.normal(size=value.shape)
+        feeds[value.name] = (
+            noise.astype(np.float32) if value.type == "tensor(float)" else (noise * 0).astype(int)
+        )
+    return list(session.run(None, feeds))
+
+
+def graph_of(nodes: Sequence[onnx.NodeProto], **constants: Any) -> onnx.ModelProto:
+    """x (1, T, D) → y, whatever its shape is."""
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, T, D])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    opset = [helper.make_opsetid("", 18)]
+    graph = helper.make_graph(nodes, "small", [x], [y], tensors)
+    model = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opset, ir_version=9))
+    return model
+
+
+def counts(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+@pytest.mark.parametrize("architecture", models.available())
+def test_every_architecture_computes_the_same(architecture: str, tmp_path: Any) -> None:
+    torch.manual_seed(4)
+    model = models.build(architecture, SMALL).eval()
+    path = tmp_path / "plain.onnx"
+    streaming_onnx.export(Source(model, model.spec, tmp_path), path, streaming_onnx.Config())
+    streaming_onnx.strip_notes(path, streaming_onnx.layers(model))
+    plain = onnx.load(path)
+    simple = simplified(onnx.load(path))
+    for want, got in zip(outputs_of(plain, optimised=False), outputs_of(simple), strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-4)
+    names = {node.name for node in plain.graph.node if node.op_type in ("MatMul", "Conv", "Gemm")}
+    assert names <= {node.name for node in simple.graph.node}
+    assert [v.name for v in simple.graph.output] == [v.name for v in plain.graph.output]
+    ranks = [len(v.type.tensor_type.shape.dim) for v in _weights_of(simple, "Conv")]
+    assert 3 not in ranks
+
+
+def _weights_of(model: onnx.ModelProto, op_type: str) -> list[Any]:
+    inferred = {t.name: helper.make_tensor_value_info(t.name, 1, t.dims) for t in model.graph.initializer}
+    return [inferred[n.input[1]] for n in model.graph.node if n.op_type == op_type and n.input[1] in inferred]
+
+
+def test_products_of_a_conformer_have_two_dimensions(tmp_path: Any) -> None:
+    model = models.build("conformer", SMALL).eval()
+    made = streaming_onnx.run(Source(model, model.spec, tmp_path))
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(made.path))
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in inferred.graph.value_info}
+    constants = {tensor.name for tensor in inferred.graph.initializer}
+    products = [n for n in inferred.graph.node if n.op_type == "MatMul" and n.input[1] in constants]
+    assert len(products) > 40
+    assert {ranks[n.output[0]] for n in products} == {2}
+
+
+W = np.random.default_rng(0).normal(size=(D, D)).astype(np.float32)
+BIAS = np.random.default_rng(1).normal(size=(1, T, D)).astype(np.float32)
+node = helper.make_node
+GRAPHS = {
+    "a constant of three dimensions": (
+        [node("MatMul", ["x", "w"], ["a"]), node("Add", ["a", "b"], ["y"])],
+        {"w": W, "b": BIAS},
+    ),
+    "softmax over frames": (
+        [node("MatMul", ["x", "w"], ["a"]), node("Softmax", ["a"], ["y"], axis=1)],
+        {"w": W},
+    ),
+    "softmax over the last": ([node("MatMul", ["x", "w"], ["a"]), node("Softmax", ["a"], ["y"])], {"w": W}),
+    "norm of two dimensions": (
+        [node("MatMul", ["x", "w"], ["a"]), node("LayerNormalization", ["a", "s"], ["y"], axis=1)],
+        {"w": W, "s": np.ones((T, D), np.float32)},
+    ),
+    "split of frames": (
+        [
+            node("MatMul", ["x", "w"], ["a"]),
+            node("Split", ["a"], ["c", "d"], axis=1, num_outputs=2),
+            node("Add", ["c", "d"], ["y"]),
+        ],
+        {"w": W},
+    ),
+    "a reshape that keeps the batch": (
+        [node("MatMul", ["x", "w"], ["a"]), node("Reshape", ["a", "s"], ["y"])],
+        {"w": W, "s": np.array([0, 0, 2, -1])},
+    ),
+    "a reshape that does not": (
+        [
+            node("MatMul", ["x", "w"], ["a"]),
+            node("Reshape", ["a", "s"], ["c"]),
+            node("Softmax", ["c"], ["y"]),
+        ],
+        {"w": W, "s": np.array([2, 2, D])},
+    ),
+    "a value with two kinds of readers": (
+        [
+            node("MatMul", ["x", "w"], ["a"]),
+            node("Transpose", ["a"], ["t"], perm=[0, 2, 1]),
+            node("Sigmoid", ["a"], ["g"]),
+            node("MatMul", ["t", "g"], ["y"]),
+        ],
+        {"w": W},
+    ),
+    "a convolution with all its settings": (
+        [
+            node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+            node(
+                "Conv", ["t", "k"], ["y"], pads=[2, 1], strides=[2], dilations=[2], kernel_shape=[2], group=2
+            ),
+        ],
+        {"k": np.random.default_rng(3).normal(size=(4, D // 2, 2)).astype(np.float32)},
+    ),
+    "a convolution padded to the same length": (
+        [
+            node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+            node("Conv", ["t", "k"], ["y"], auto_pad="SAME_UPPER"),
+        ],
+        {"k": np.random.default_rng(3).normal(size=(4, D, 3)).astype(np.float32)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_small_graphs_compute_the_same(name: str) -> None:
+    nodes, constants = GRAPHS[name]
+    for number, each in enumerate(nodes):
+        each.name = f"node{number}"
+    model = graph_of(nodes, **constants)
+    simple = simplified(onnx.ModelProto.FromString(model.SerializeToString()))
+    for want, got in zip(outputs_of(model), outputs_of(simple), strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, atol=1e-6)
