@@ -22,6 +22,15 @@ TOKENS = ["<blk>", *(f"▁{word}" for word in "zero one two three four five six 
 FRONTEND = FbankConfig(num_mel_bins=40)
 # Passes whose engine this package has; the others (TensorRT) run on their device.
 RUNNABLE = {name: one for name, one in load_passes().items() if one.BACKEND in backends.available()}
+# Lowering to XNNPACK takes seconds for each layer: one layer, and one precision for each architecture; all of
+# them are in benchmarks/parity.py.
+SLOW = "executorch"
+SLOW_PASSES = {
+    "conformer": "executorch_int8_static",
+    "crnn": "executorch_int8_dynamic",
+    "tcn": "executorch_int8_static",
+    "transformer": "executorch_int8_dynamic",
+}
 # Largest difference of log_probs over the recording: rounding, half precision, eight bits.
 TOLERANCE = {
     "fp32": 1e-4,
@@ -37,11 +46,14 @@ LENGTHS = [16000 * 3 + 77, 2560 * 10, 900]
 
 @pytest.fixture(scope="module", params=models.available())
 def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return source_of(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def source_of(architecture: str, folder: Path, **settings: object) -> Source:
     torch.manual_seed(1)
-    config = {"size": "small", "num_features": FRONTEND.num_mel_bins, "vocab_size": len(TOKENS)}
-    model = models.build(request.param, config).eval()
-    calibration = (features(speech_like(4, seed=5)),)
-    return Source(model, model.spec, tmp_path_factory.mktemp(request.param), calibration)
+    config = {"size": "small", "num_features": FRONTEND.num_mel_bins, "vocab_size": len(TOKENS), **settings}
+    model = models.build(architecture, config).eval()
+    return Source(model, model.spec, folder, (features(speech_like(4, seed=5)),))
 
 
 def features(waveform: FloatArray) -> FloatArray:
@@ -85,7 +97,14 @@ def make(name: str, source: Source) -> Path:
     return RUNNABLE[name].run(source).path
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("architecture", models.available())
+def test_slow_artifacts(architecture: str, tmp_path: Path) -> None:
+    test_every_artifact(
+        source_of(architecture, tmp_path, num_layers=1), SLOW_PASSES.get(architecture, "executorch")
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, one in RUNNABLE.items() if one.BACKEND != SLOW])
 def test_every_artifact(source: Source, name: str) -> None:
     one = RUNNABLE[name]
     encoder = backends.load_encoder(one.BACKEND, make(name, source), source.spec)

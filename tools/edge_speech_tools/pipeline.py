@@ -21,6 +21,7 @@ from edge_speech import bundle
 from edge_speech.bundle_manifest import Manifest
 from edge_speech.commands.decoding import decoder_options
 from edge_speech.decoder import manifest_decoder
+from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech.features import frontend_to_dict
 from edge_speech.target import Target, load_target
@@ -135,7 +136,8 @@ def has_scales(config: OptimizeConfig) -> bool:
     if config.calibration_manifest is not None or not config.model.exists():
         return False
     loaded = require_streaming(config.model, load_model(config.model))
-    return bool(loaded.quantization) and not uncovered(loaded.model, loaded.model.spec, loaded.quantization)
+    spec: StreamingSpec = loaded.model.spec  # type: ignore[assignment]
+    return bool(loaded.quantization) and not uncovered(loaded.model, spec, loaded.quantization)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def has_xnnpack() -> bool:
     """Was this torch built with XNNPACK? `optimize_for_mobile` packs weights for it and fails without."""
     from torch.backends import xnnpack
 
-    return bool(xnnpack.enabled)
+    return bool(xnnpack.enabled)  # type: ignore[attr-defined]
 
 
 def note() -> str:

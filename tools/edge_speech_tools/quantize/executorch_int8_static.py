@@ -8,7 +8,7 @@ from functools import partial
 from edge_speech_tools.calibration import CalibrationConfig, running_order, static_ranges
 from edge_speech_tools.convert.executorch import write_program
 from edge_speech_tools.passes import PassResult, Source
-from edge_speech_tools.torch_qdq import RECURRENT, StaticLayer, dynamic_layers, with_layers
+from edge_speech_tools.torch_qdq import RECURRENT, Layers, StaticLayer, dynamic_layers, with_layers
 
 BACKEND = "executorch"
 REQUIRES = "executorch"
@@ -36,6 +36,6 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     scales, outputs = static_ranges(source, config.calibration)
     inner = running_order(source.model, source.spec)[1:-1]
     fixed = {name: partial(StaticLayer, scales=scales[name], output=outputs[name]) for name in inner}
-    made = {**fixed, **dynamic_layers(source.model, RECURRENT)}
+    made: Layers = {**fixed, **dynamic_layers(source.model, RECURRENT)}
     write_program(with_layers(source.model, made), source, path)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)

@@ -58,7 +58,7 @@ class StaticLinear(nn.Module):
         weight = torch._make_per_channel_quantized_tensor(
             torch.from_numpy(integers), of.double(), torch.zeros(len(of), dtype=torch.int64), 0
         )
-        self.product = quantized.Linear(layer.in_features, layer.out_features)
+        self.product = quantized.Linear(layer.in_features, layer.out_features)  # type: ignore[no-untyped-call]
         self.product.set_weight_bias(weight, None if layer.bias is None else layer.bias.detach())
         self.product.scale, self.product.zero_point = output
 
