@@ -239,7 +239,9 @@ def test_ranges_of_outputs_are_those_of_what_layers_give(tmp_path: Path) -> None
     handle = model.output.register_forward_hook(lambda _, __, y: given.append(y))
     stream(torch_step(model), features(), model.spec)
     handle.remove()
-    assert outputs["output"] == pytest.approx(input_scales(*torch.stack(given).aminmax()), rel=1e-4, abs=1)
+    assert outputs["output"] == pytest.approx(
+        input_scales(*map(float, torch.stack(given).aminmax())), rel=1e-4, abs=1
+    )
 
 
 def test_the_plain_form_is_explicit_q_dq(tmp_path: Path) -> None:
