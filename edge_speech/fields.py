@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,13 @@ class Table:
         if not isinstance(value, Mapping):
             raise InputError(f"{where}: expected a table, got {_shown(value)}")
         return Table(value, where)
+
+    def only(self, *keys: str) -> Table:
+        """The table itself, which must have no other keys."""
+        for key in self.data:
+            if key not in keys:
+                raise InputError(f"{self.where}: unknown key {key!r}; {nearest(key, keys)}")
+        return self
 
     def text(self, key: str, default: str | None = None) -> str:
         """A string."""
@@ -67,6 +75,13 @@ class Table:
             raise self.wrong(key, "a non-empty list of strings")
         return tuple(items)
 
+    def numbers(self, key: str, keys: Iterable[str], low: float, high: float) -> dict[str, float]:
+        """A non-empty table of finite numbers of [low, high], whose keys are among `keys`."""
+        table = self.table(key).only(*keys)
+        if not table.data:
+            raise self.wrong(key, "a table with at least one entry")
+        return {name: table.number(name, low, high) for name in table.data}
+
     def integers(self, key: str, most: int, low: int, high: int) -> tuple[int, ...]:
         """A list of 1 to `most` integers of [low, high]."""
         items = self.data.get(key)
@@ -80,6 +95,13 @@ class Table:
         """The error for `key`, to be raised by the caller."""
         got = _shown(self.data[key]) if key in self.data else "nothing"
         return InputError(f"{self.where}: {key!r} must be {allowed}, got {got}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to try instead of an unknown `name`."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
 
 
 def _shown(value: object) -> str:

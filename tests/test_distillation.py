@@ -118,6 +118,31 @@ def test_a_student_comes_to_say_what_its_teacher_says(plain: Recipe, teacher: Pa
     assert np.mean(losses[-5:]) < 0.35 * np.mean(losses[:5])
 
 
+def test_a_chunked_student_learns_from_a_teacher_of_full_context(plain: Recipe, tmp_path: Path) -> None:
+    """The teacher's chunk covers every clip; the student's is two rows."""
+    whole = train(
+        replace(plain, model={**plain.model, "chunk_frames": 1024}), tmp_path / "teacher", quiet=True
+    )
+    how = replace(plain.optimizer, steps=30, learning_rate=1e-2, warmup_steps=5)
+    recipe = replace(plain, model={**plain.model, "chunk_frames": 8}, optimizer=how)
+    trainer = trainer_of(recipe, whole, tmp_path / "run", frame_weight=0.7)
+    batch, objective = trainer.training_set[0], trainer.objective
+    assert isinstance(objective, Distillation)
+    taught = objective.teacher.model.eval()
+    with torch.no_grad():
+        taught.output.weight.mul_(6.0)  # type: ignore[union-attr, operator]
+        other = batch.features.clone()
+        other[:, -8:] += 1.0
+        for model, hears_the_end in ((taught, True), (trainer.model.eval(), False)):
+            first, changed = model.parallel(batch.features)[:, 0], model.parallel(other)[:, 0]  # type: ignore[operator]
+            assert torch.equal(first, changed) is not hears_the_end
+        before = float(objective(trainer.model, batch))
+    for _ in range(30):
+        trainer._update([batch])
+    with torch.no_grad():
+        assert float(objective(trainer.model.eval(), batch)) < 0.5 * before
+
+
 def test_the_shares_of_rows_cover_each_row_once() -> None:
     halves = overlaps(3, 0.04, 6, 0.02)
     assert halves.numpy() == pytest.approx(np.kron(np.eye(3), [[0.5, 0.5]]))

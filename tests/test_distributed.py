@@ -161,6 +161,17 @@ def test_a_process_without_a_row_takes_part(recipe_file: Path, tmp_path: Path) -
     assert_like(tmp_path / "alone", tmp_path / "together")
 
 
+def test_processes_draw_the_same_networks(recipe_file: Path, tmp_path: Path) -> None:
+    words = [
+        "train",
+        str(recipe_file),
+        *setting("supernet.feed_forward_dim=[8, 16, 32]", "optimizer.steps=3"),
+    ]
+    assert cli.main([*words, "-o", str(tmp_path / "alone"), "--quiet"]) == 0
+    assert two(tmp_path, *words, "-o", "together") == ([0, 0], "")
+    assert_like(tmp_path / "alone", tmp_path / "together")
+
+
 def die_in_step_5() -> None:
     """In one of the two, after the checkpoint of step 4; the other is left without it, and is ended."""
     update = Trainer._update

@@ -15,9 +15,12 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from edge_speech.errors import CheckFailed
+from edge_speech.target import load_target
 from edge_speech.training import models
 from edge_speech.training.checkpoint import load_model
 from edge_speech_tools import linter, pipeline
+from edge_speech_tools.device_bench import DeviceResult
+from edge_speech_tools.passes import PassResult
 from edge_speech_tools.recordings import Recording, RecordingSet, from_manifest
 from test_optimize import config_of, write_model
 
@@ -70,11 +73,39 @@ def test_baked_state_is_an_error_that_names_it(change: Any, said: str) -> None:
 
 def test_widths_off_the_tile() -> None:
     layers = torch.nn.Sequential(torch.nn.Linear(24, 32), torch.nn.Linear(32, 5))
-    assert linter.lint_tiles(layers, ["fp32", "fp16"]) == []
-    (found,) = linter.lint_tiles(layers, ["fp32", "int8-static"])
+    assert linter.lint_tiles(layers, {"fp16": 8}) == []
+    (found,) = linter.lint_tiles(layers, {"fp16": 8, "int8": 16})
     assert "0 (24)" in found.message
     assert "16" in found.remedy
-    assert linter.lint_tiles(torch.nn.Linear(3, 3), ["fp32"]) == []
+    assert linter.lint_tiles(torch.nn.Linear(3, 3), {}) == []
+
+
+LINUX = load_target("linux-x86_64")
+ON_DEVICE = DeviceResult(latency_ms=1, latency_p99_ms=2, rtf=0.01, peak_rss_mib=80, bytes=3 << 20)
+
+
+@pytest.mark.parametrize(
+    ("limits", "on_device", "checks"),
+    [
+        ({}, {}, []),
+        ({"artifact_limit_mib": 2.5}, {}, ["artifact-size"]),
+        ({"memory_limit_mib": 2.5}, {}, ["memory"]),
+        ({"artifact_limit_mib": 2.5, "memory_limit_mib": 2.5}, {}, ["artifact-size", "memory"]),
+        ({"memory_limit_mib": 79}, {"onnxruntime/fp32": ON_DEVICE}, ["memory"]),
+        ({"memory_limit_mib": 81}, {"onnxruntime/fp32": ON_DEVICE}, []),
+        ({}, {"onnxruntime/fp32": replace(ON_DEVICE, bytes=5)}, ["device-bench"]),
+        ({}, {"onnxruntime/int8-static": replace(ON_DEVICE, bytes=5)}, []),
+    ],
+)
+def test_limits_of_the_target(
+    tmp_path: Path, limits: dict[str, float], on_device: dict[str, DeviceResult], checks: list[str]
+) -> None:
+    (tmp_path / "a.onnx").write_bytes(bytes(3 << 20))
+    made = [PassResult(tmp_path / "a.onnx", "onnxruntime", "fp32", "built", "onnxruntime")]
+    found = linter.lint_limits(made, replace(LINUX, **limits), on_device)
+    assert [one.check for one in found] == checks
+    assert all(one.severity == linter.WARNING and one.remedy for one in found)
+    assert all("onnxruntime/fp32" in one.message for one in found)
 
 
 def graph(path: Path, op_type: str, length: int | str) -> Path:
@@ -151,8 +182,6 @@ def test_an_error_ends_the_job_before_anything_is_built(
 
 
 def test_a_dry_run_marks_what_is_cached_and_lints(tmp_path: Path, digits: Path, capsys: Any) -> None:
-    from edge_speech.target import load_target
-
     evaluation, model = digits / "clips.jsonl", write_model(tmp_path / "model.pt")
     config = config_of(
         model,

@@ -134,7 +134,7 @@ def test_report_has_its_keys_and_measured_figures(linux: tuple[Path, dict[str, A
     assert json.loads((output / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     assert set(report) == {
         "model", "target", "plan", "findings", "decoder", "artifacts", "quality", "performance", "drift",
-        "decision", "provenance",
+        "prediction", "decision", "provenance",
     }  # fmt: skip
     by_precision = {a["precision"]: a for a in report["artifacts"]}
     assert set(by_precision) == {
@@ -320,7 +320,14 @@ def test_dry_run_prints_the_plan_and_reads_no_model(
 ) -> None:
     given = {"model": "missing.pt", "target": "linux-x86_64", "output": str(tmp_path / "bundle")}
     left = {"eval": None, "calibration": None, "backends": None, "precision": "auto", "accuracy_budget": 0.5}
-    left |= {"beam_size": None, "lm": None, "lm_level": None, "lm_weight": None, "word_bonus": None}
+    left |= {
+        "device_bench": None,
+        "beam_size": None,
+        "lm": None,
+        "lm_level": None,
+        "lm_weight": None,
+        "word_bonus": None,
+    }
     switches = {"force": False, "quiet": False, "json": False, "dry_run": True}
     result = pipeline.run_command(argparse.Namespace(**given, **left, **switches))
     assert "parity" in capsys.readouterr().out

@@ -228,8 +228,14 @@ void test_a_vad_must_keep_up() {
   CHECK(status.code() == Code::kInternal && status.message().find("which are 2") != std::string::npos);
 }
 
-// An hour of nothing but blanks (a minute where less is at work): one empty utterance, and after the first
-// minute not one allocation.
+#ifdef EDGE_SPEECH_EMULATED
+constexpr bool kEmulated = true;
+#else
+constexpr bool kEmulated = false;
+#endif
+
+// An hour of nothing but blanks (a minute where less is at work, or slowly): one empty utterance, and after
+// the first minute not one allocation.
 void test_silence_is_free(int sample_rate, bool with_beam, bool with_vad) {
   const auto stream = make_stream({with_beam, with_vad, true});
   const std::vector<float> second = beeps({{0.2, 0.4}}, 1.0, sample_rate);
@@ -237,7 +243,7 @@ void test_silence_is_free(int sample_rate, bool with_beam, bool with_vad) {
     for (int i = 0; i < seconds; ++i)
       CHECK(stream->accept_waveform(second.data(), second.size(), sample_rate).ok());
   };
-  const bool hour = sample_rate == 16000 && with_beam && with_vad;
+  const bool hour = sample_rate == 16000 && with_beam && with_vad && !kEmulated;
   feed(60);
   const size_t before = allocations;
   feed(hour ? 3540 : 60);

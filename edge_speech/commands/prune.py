@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fields",
         metavar="a,b",
-        help="what may shrink: num_layers (saves most time), feed_forward_dim (default: both)",
+        help="settings that may shrink, such as num_layers, feed_forward_dim (the default where there are "
+        "both), num_heads, head_dim, conv_channels, d_model, hidden_dim, channels",
     )
     parser.add_argument(
         "--importance", choices=IMPORTANCE, default="taylor", help="which channels stay (default: taylor)"
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration", metavar="MANIFEST", help="recordings to measure importance on")
     parser.add_argument(
         "--tile", metavar="N", type=int, default=8, help="channels left are a multiple of this (default: 8)"
+    )
+    parser.add_argument(
+        "--subnetwork",
+        metavar="FIELD=N,…",
+        help="take out a network that was trained with [supernet], such as num_layers=4,feed_forward_dim=128",
     )
     parser.add_argument("--sparsity", metavar="N:M", help="then zero weights: 2:4, or a fraction such as 0.5")
     parser.add_argument(
@@ -56,5 +62,6 @@ def show(document: dict[str, Any], args: argparse.Namespace) -> None:
     """What became of the model."""
     for name, (before, after) in document["changes"].items():
         print(f"{name:<18} {before:>9} → {after}")
-    print(f"{'parameters':<18} {document['dense_parameters']:>9} → {document['parameters']}")
+    counts = f"{document['dense_parameters']:>9} → {document['parameters']}, {document['ratio']:.1%} gone"
+    print(f"{'parameters':<18} {counts}")
     print(document["model"])

@@ -16,6 +16,7 @@ from edge_speech.training import models
 from edge_speech.training.frontends import frontend_for
 from edge_speech.training.models import Model
 from edge_speech.training.scales import LayerScales, check_scales, scales_from_plain, scales_to_plain
+from edge_speech.training.weight_sharing import check_choices
 
 FORMAT = "edge-speech-model"
 VERSION = 1
@@ -42,7 +43,8 @@ class LoadedModel:
 
     `tokens` lists one symbol per output, `<blk>` first; `frontend` is what `frontends.frontend_for` reads;
     `metrics` holds the figures its training measured. `quantization` has the scales of its layers, if any,
-    for `fake_quantization` and the converters; the weights beside them are floating point.
+    for `fake_quantization` and the converters; the weights beside them are floating point. `supernet` has the
+    settings, the largest last, of the networks that `supernet.subnetwork` can take out; of others nothing.
     """
 
     model: Model
@@ -52,10 +54,12 @@ class LoadedModel:
     config: dict[str, Any]
     metrics: dict[str, Any] = field(default_factory=dict)
     quantization: dict[str, LayerScales] = field(default_factory=dict)
+    supernet: dict[str, list[int]] = field(default_factory=dict)
 
 
 def save_model(path: Path, loaded: LoadedModel) -> None:
-    """Write model.pt under a temporary name and rename it. Raises InputError on scales of other layers."""
+    """Write model.pt under a temporary name and rename it. Raises InputError on scales or choices of another
+    model."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in loaded.model.state_dict().items()}
     data = {
         "format": FORMAT,
@@ -70,6 +74,9 @@ def save_model(path: Path, loaded: LoadedModel) -> None:
     if loaded.quantization:
         check_scales(loaded.model, loaded.quantization)
         data["quantization"] = scales_to_plain(loaded.quantization)
+    if loaded.supernet:
+        check_choices(loaded.architecture, models.config_of(loaded.model), loaded.supernet)
+        data["supernet"] = loaded.supernet
     save_atomically(data, path)
 
 
@@ -136,7 +143,9 @@ def _from_plain(data: dict[str, Any]) -> LoadedModel:
     config, metrics = dict(data["config"]), dict(data.get("metrics", {}))
     scales = scales_from_plain(data.get("quantization", {}))
     check_scales(model, scales)
-    return LoadedModel(model, tokens, frontend, data["architecture"], config, metrics, scales)
+    supernet = data.get("supernet", {})
+    check_choices(data["architecture"], models.config_of(model), supernet)
+    return LoadedModel(model, tokens, frontend, data["architecture"], config, metrics, scales, supernet)
 
 
 def _check(model: Model, tokens: list[str], frontend: dict[str, Any], architecture: str) -> None:

@@ -72,6 +72,10 @@ class ChunkedConfig(LimitedConfig):
                     f"{name} is {getattr(self, name)}; it must be a multiple of {SUBSAMPLING_FACTOR}"
                 )
 
+    def derived(self) -> dict[str, int]:
+        """The settings that follow from others where they are 0, and what they are."""
+        return {}
+
 
 class ChunkedModel(StreamingModel):
     """features (B, T, F) → log_probs (B, T / 4, V).

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_speech.encoder import TensorSpec
+from edge_speech.training.channels import Axis, Group, HasChannels, giving, group, reading
 from edge_speech.training.chunked import SUBSAMPLING_FACTOR, ChunkedConfig
 
 SUBSAMPLING_KERNEL = 5
@@ -23,16 +24,21 @@ MASKED = -1e4
 
 @dataclass(frozen=True)
 class AttentionConfig(ChunkedConfig):
-    """Settings of an encoder whose layers attend; the left context is in feature frames."""
+    """Settings of an encoder whose layers attend; the left context is in feature frames.
+
+    `head_dim` is the width of one head; 0 stands for d_model / num_heads.
+    """
 
     LIMITS: ClassVar[dict[str, int]] = {
         **ChunkedConfig.LIMITS,
         "d_model": 4096,
         "num_layers": 64,
         "num_heads": 64,
+        "head_dim": 4096,
         "feed_forward_dim": 16384,
         "left_context_frames": 4096,
     }
+    LEAST: ClassVar[dict[str, int]] = {"head_dim": 0}
     MULTIPLES: ClassVar[tuple[str, ...]] = ("chunk_frames", "left_context_frames")
 
     d_model: int = 64
@@ -40,14 +46,19 @@ class AttentionConfig(ChunkedConfig):
     num_heads: int = 4
     feed_forward_dim: int = 256
     left_context_frames: int = 64
+    head_dim: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.d_model % self.num_heads:
+        if not self.head_dim and self.d_model % self.num_heads:
             raise ValueError(f"d_model {self.d_model} is not a multiple of num_heads {self.num_heads}")
 
+    def derived(self) -> dict[str, int]:
+        """The width of a head."""
+        return {"head_dim": self.head_dim or self.d_model // self.num_heads}
 
-class Subsampling(nn.Module):
+
+class Subsampling(nn.Module, HasChannels):
     """Two causal strided convolutions: (B, T, F) → (B, T / 4, D).
 
     The last `right_context_frames` of T, a multiple of 4, are read again by the next call: its caches are the
@@ -60,6 +71,14 @@ class Subsampling(nn.Module):
         self.conv1 = nn.Conv1d(num_features, d_model, SUBSAMPLING_KERNEL, SUBSAMPLING_STRIDE)
         self.conv2 = nn.Conv1d(d_model, d_model, SUBSAMPLING_KERNEL, SUBSAMPLING_STRIDE)
         self.norm = nn.LayerNorm(d_model)
+
+    def own_channels(self) -> dict[str, list[Group]]:
+        """The channels between the convolutions."""
+        return {"d_model": [group(giving("conv1"), reading("conv2"))]}
+
+    def residual(self) -> list[Axis]:
+        """What comes out."""
+        return giving("conv2", "norm")
 
     def state(self) -> list[TensorSpec]:
         """The frames before, of both convolutions."""
@@ -82,7 +101,7 @@ def _cache(x: Tensor, right: int) -> Tensor:
     return x[:, :, end - SUBSAMPLING_CACHE : end]
 
 
-class FeedForward(nn.Module):
+class FeedForward(nn.Module, HasChannels):
     """LayerNorm → Linear → SiLU → Linear, (B, T, D) → (B, T, D)."""
 
     def __init__(self, d_model: int, feed_forward_dim: int) -> None:
@@ -90,6 +109,14 @@ class FeedForward(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.expand = nn.Linear(d_model, feed_forward_dim)
         self.contract = nn.Linear(feed_forward_dim, d_model)
+
+    def own_channels(self) -> dict[str, list[Group]]:
+        """The wide part."""
+        return {"feed_forward_dim": [group(giving("expand"), reading("contract"))]}
+
+    def residual(self) -> list[Axis]:
+        """What goes in and what comes out."""
+        return [*giving("norm", "contract"), *reading("expand")]
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D) → (B, T, D)."""
@@ -120,24 +147,39 @@ class KeyCounter:
         return (missing.to(x.dtype) * MASKED).unsqueeze(2), following
 
 
-class Attention(nn.Module):
+class Attention(nn.Module, HasChannels):
     """Multi-head attention of each chunk over itself and the frames before, with a learned relative bias.
 
     The bias per head and distance (Raffel et al. 2020, section 2.1, https://arxiv.org/abs/1910.10683) takes
     the place of positional encodings.
     """
 
-    def __init__(self, d_model: int, num_heads: int, keys: KeyCounter) -> None:
+    def __init__(self, config: AttentionConfig, keys: KeyCounter) -> None:
         super().__init__()
-        self.num_heads, self.head_dim = num_heads, d_model // num_heads
+        d_model, num_heads, self.head_dim = config.d_model, config.num_heads, config.derived()["head_dim"]
+        self.num_heads, inner = num_heads, num_heads * self.head_dim
         self.left, self.chunk = keys.left, keys.chunk
         self.norm = nn.LayerNorm(d_model)
-        self.query = nn.Linear(d_model, d_model)
-        self.key = nn.Linear(d_model, d_model)
-        self.value = nn.Linear(d_model, d_model)
-        self.output = nn.Linear(d_model, d_model)
+        self.query = nn.Linear(d_model, inner)
+        self.key = nn.Linear(d_model, inner)
+        self.value = nn.Linear(d_model, inner)
+        self.output = nn.Linear(inner, d_model)
         self.distance_bias = nn.Parameter(torch.zeros(num_heads, self.left + 2 * self.chunk - 1))
         self.scale = 1.0 / math.sqrt(self.head_dim)
+
+    def own_channels(self) -> dict[str, list[Group]]:
+        """The heads; and of each head the channels that scores sum over, and those of its values."""
+        width, inside = self.head_dim, []
+        for start in range(0, self.num_heads * width, width):
+            scored = giving("query", "key", start=start)
+            inside.append(group(scored, rooted=("query.weight", "query.bias")))
+            inside.append(group(giving("value", start=start), reading("output", start=start)))
+        heads = [*giving("query", "key", "value", run=width), *reading("output", run=width)]
+        return {"num_heads": [group(heads, [Axis("distance_bias", 0)])], "head_dim": inside}
+
+    def residual(self) -> list[Axis]:
+        """What goes in and what comes out."""
+        return [*giving("norm", "output"), *reading("query", "key", "value")]
 
     def state(self, prefix: str) -> list[TensorSpec]:
         """Keys and values of the left context."""

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from edge_speech.errors import InputError
 from edge_speech.target import read_toml
 from edge_speech.training.fake_quantization import Quantization
+from edge_speech.training.weight_sharing import Supernet
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -301,6 +302,7 @@ class Recipe:
     auxiliary: Auxiliary | None = None
     distillation: Distillation | None = None
     regression: Regression | None = None
+    supernet: Supernet | None = None
     quantization: Quantization | None = None
     optimizer: Optimizer = Optimizer()
     run: Run = Run()
@@ -314,6 +316,8 @@ class Recipe:
                 )
         if self.quantized and "weights" not in self.model:
             raise InputError("recipe: [quantization] goes on from a model; give --set model.weights=model.pt")
+        if self.supernet is not None and (self.quantized or self.objective not in ("ctc", "distillation")):
+            raise InputError("recipe: [supernet] goes with objective 'ctc' or 'distillation', unquantised")
 
     @property
     def quantized(self) -> bool:

@@ -41,15 +41,20 @@ from edge_speech.training.fake_quantization import (
 from edge_speech.training.fine_tune import OUTPUT, take_weights
 from edge_speech.training.frontends import frontend_for, frontend_to_dict
 from edge_speech.training.interrupts import held_interrupts
+from edge_speech.training.models import Model
 from edge_speech.training.optimization import Schedule, adamw, autocast, grad_scaler, precision_of
 from edge_speech.training.recipe import Recipe, read_recipe
 from edge_speech.training.run_log import RunLog, environment, write_text
 from edge_speech.training.scales import LayerScales, scales_from_plain, scales_to_plain
+from edge_speech.training.supernet import Sandwich
 from edge_speech.training.tokens import Tokens
 from edge_speech.training.trackers import Tracker, tracked
+from edge_speech.training.weight_sharing import check_choices, sort_channels
 
 CHECKPOINT_FORMAT = "edge-speech-checkpoint"
 CHECKPOINT_VERSION = 3
+# On which channels are put in the order in which they matter.
+SORTING_BATCHES = 8
 
 
 # Parts of a Trainer that a checkpoint keeps by their state_dict().
@@ -76,6 +81,9 @@ class Trainer:
         shape = {"num_features": self.frontend.num_features, "vocab_size": len(self.tokens.symbols)}
         self.model = models.start(recipe.architecture, {**recipe.model, **shape}, Path(recipe.data.root))
         self.objective = objectives.build(recipe, self.tokens, self.model)
+        if recipe.supernet is not None:
+            check_choices(recipe.architecture, models.config_of(self.model), recipe.supernet.choices)
+            self.objective = Sandwich(self.objective, self.model, recipe.architecture, recipe.supernet)
         self.trained = nn.ModuleList([self.model, self.objective])
         self.step, self.started = 0, time.monotonic()
         self.losses: list[float] = []  # since the last report
@@ -125,6 +133,9 @@ class Trainer:
             path = Path(recipe.data.root) / weights
             given = take_weights(self.model, path, recipe.architecture, self.frontend, self.tokens)
             self.scales = self._first_scales(given) if recipe.quantized else {}
+            if recipe.supernet is not None and not given.supernet:
+                batches = (self.training_set[step].features for step in range(SORTING_BATCHES))
+                sort_channels(recipe.architecture, self.model, recipe.supernet.choices, batches)
         elif recipe.quantized:
             raise InputError(f"recipe: [quantization] is for models that stream, not {recipe.architecture}")
 
@@ -275,17 +286,23 @@ class Trainer:
         kept = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         self.model.eval()
-        with torch.no_grad():
-            found = [
-                (text, self.objective.decode(self.model, features.to(self.device)))
-                for features, text in self.evaluation
-            ]
-        self.model.load_state_dict(kept)
-        said, heard = zip(*joined(distributed.gathered(self.group, found)), strict=True)
-        rate = self.objective.error_rate(list(said), list(heard))
+        rate = self._error_rate(self.model)
         self.metrics[f"dev_{self.objective.error}"] = rate
+        for name, model in self.objective.watched(self.model).items():
+            self.metrics[f"dev_{self.objective.error}_{name}"] = self._error_rate(model)
+        self.model.load_state_dict(kept)
         self.schedule.evaluated(rate)
         self.stopping.evaluated(rate, self.step, self.average)
+
+    @torch.no_grad()
+    def _error_rate(self, model: Model) -> float:
+        """Of a model in eval mode on the dev sources."""
+        found = [
+            (text, self.objective.decode(model, features.to(self.device)))
+            for features, text in self.evaluation
+        ]
+        said, heard = zip(*joined(distributed.gathered(self.group, found)), strict=True)
+        return self.objective.error_rate(list(said), list(heard))
 
     def _log(self, log: RunLog | None, norm: float) -> float:
         """Report the steps since the last report; their mean loss."""
@@ -304,6 +321,7 @@ class Trainer:
         """Write `model.pt` with the averaged weights: the last, or with early stopping the best."""
         metrics = {**self.metrics, "steps": self.step, "recipe": _comparable(self.recipe)}
         if self.stopping.weights is not None:
+            metrics = {k: v for k, v in metrics.items() if not k.startswith("dev_")}
             metrics[f"dev_{self.objective.error}"] = self.stopping.error_rate
             metrics["best_step"] = self.stopping.step
         self.model.load_state_dict(self.stopping.weights or self.average)
@@ -313,7 +331,9 @@ class Trainer:
             return path
         frontend, config = frontend_to_dict(self.frontend), models.config_of(self.model)
         tokens, architecture = list(self.tokens.symbols), self.recipe.architecture
-        save_model(path, LoadedModel(self.model, tokens, frontend, architecture, config, metrics, scales))
+        supernet = self.recipe.supernet.choices if self.recipe.supernet else {}
+        loaded = LoadedModel(self.model, tokens, frontend, architecture, config, metrics, scales, supernet)
+        save_model(path, loaded)
         return path
 
 
@@ -355,8 +375,9 @@ def _comparable(recipe: Recipe) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     for name in ("root", "cache"):
         plain["data"].pop(name)
-    if recipe.quantization is None:  # as runs before there was the section have it
-        plain.pop("quantization")
+    for name in ("quantization", "supernet"):
+        if plain[name] is None:  # as runs before there was the section have it
+            plain.pop(name)
     plain["run"] = {"seed": recipe.run.seed}
     return plain
 

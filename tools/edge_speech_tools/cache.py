@@ -18,6 +18,7 @@ from typing import Any
 from edge_speech.bundle import sha256_of
 
 _ENTRY = "entry.json"
+_FILLED = ".filled-by-its-step"
 _TEMPORARY = ".new-"
 
 
@@ -65,8 +66,9 @@ class Cache:
             hashes = {path.name: sha256_of(path) for path in copies}
             document = {"value": value, "files": hashes, "sha256": key_of(value, hashes)}
             (new / _ENTRY).write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            new.rename(folder)
+            if _read(folder) is None:  # another process may have been first
+                shutil.rmtree(folder, ignore_errors=True)
+                new.rename(folder)
         self.used.add(folder.name)
         self.made.add(folder.name)
         return Entry(folder, value, tuple(hashes))
@@ -76,6 +78,15 @@ class Cache:
         found = self.get(step, key)
         return found.value if found is not None else self.put(step, key, make()).value
 
+    def folder_of(self, step: str, key: str, make: bool = True) -> Path:
+        """A folder that a step fills itself, over several runs. Raises OSError."""
+        folder = self.folder / _name(step, key)
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _FILLED).touch()
+        self.used.add(folder.name)
+        return folder
+
     def keep(self, step: str, key: str) -> None:
         """An entry that this run did not read, as all that needs it is there, but a next one may."""
         self.used.add(_name(step, key))
@@ -84,7 +95,9 @@ class Cache:
         """Remove every entry that this run did not use, and what an interrupted one left half written."""
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
             if folder.name not in self.used and (
-                folder.name.startswith(_TEMPORARY) or (folder / _ENTRY).is_file()
+                folder.name.startswith(_TEMPORARY)
+                or (folder / _ENTRY).is_file()
+                or (folder / _FILLED).is_file()
             ):
                 shutil.rmtree(folder, ignore_errors=True)
 

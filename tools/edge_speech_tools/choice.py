@@ -20,7 +20,8 @@ COARSE = ("int4-weight-only",)
 
 @dataclass(frozen=True)
 class Candidate:
-    """What was measured of one artifact, or None. `wer_added` is in points, `latency_ms` per chunk."""
+    """What was measured of one artifact, or None. `wer_added` is in points, `latency_ms` in what `timed` of
+    the rules says."""
 
     key: str
     backend: str
@@ -41,6 +42,7 @@ class Rules:
     accuracy_budget: float
     measures_device: bool
     latency_budget_ms: float
+    timed: str = "ms per chunk"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _compare(other: Candidate, best: Candidate, rules: Rules) -> tuple[bool, str
     if other.latency_ms is None or best.latency_ms is None:
         return False, "its latency was not measured"
     change = other.latency_ms / best.latency_ms - 1
-    figures = f"{other.latency_ms:.3f} ms per chunk against {best.latency_ms:.3f} ms ({change:+.0%})"
+    figures = f"{other.latency_ms:.3f} {rules.timed} against {best.latency_ms:.3f} ({change:+.0%})"
     if change < -LATENCY_MARGIN:
         return True, f"measured faster, {figures}"
     return False, f"not faster by {LATENCY_MARGIN:.0%}, {figures}"

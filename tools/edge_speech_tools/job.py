@@ -18,6 +18,7 @@ from edge_speech_tools import recordings
 from edge_speech_tools.cache import Cache
 from edge_speech_tools.contract import check_contract, require_streaming
 from edge_speech_tools.decoding import Line
+from edge_speech_tools.device_bench import DeviceResult, read_device_bench
 from edge_speech_tools.keys import Keys
 from edge_speech_tools.language_model import Fit, check_fit, oov_line
 from edge_speech_tools.passes import Pass
@@ -29,7 +30,11 @@ from edge_speech_tools.reference import TorchEncoder
 
 @dataclass(frozen=True)
 class Job:
-    """Everything the steps read; `keys` says what each depends on, `cache` keeps what they made."""
+    """Everything the steps read; `keys` says what each depends on, `cache` keeps what they made.
+
+    `device_bench` has what was measured on the device, by `backend/precision`; a chunk lasts `chunk_ms`.
+    `given` is the job of the model that words are counted against, where another was put in its place.
+    """
 
     config: OptimizeConfig
     target: Target
@@ -44,6 +49,9 @@ class Job:
     progress: Progress
     cache: Cache
     keys: Keys
+    chunk_ms: float
+    device_bench: dict[str, DeviceResult]
+    given: Job | None = None
 
     @property
     def compared(self) -> RecordingSet:
@@ -73,13 +81,15 @@ def load_job(
             "one with model.head = 'log_softmax'"
         )
     frontend, calibration = frontend_from_dict(loaded.frontend), _calibration(config)
+    spec = check_contract(loaded.model, len(loaded.tokens), frontend.num_features)
+    chunk_ms = spec.chunk_frames * frontend.frame_shift_ms
     return Job(
         config=config,
         target=target,
         plan=plan,
         passes=passes,
         loaded=loaded,
-        spec=check_contract(loaded.model, len(loaded.tokens), frontend.num_features),
+        spec=spec,
         line=Line(frontend, loaded.tokens, decoder),
         fit=_fit(decoder, loaded.tokens, evaluation, progress),
         evaluation=evaluation,
@@ -96,6 +106,8 @@ def load_job(
             decoder=decoder,
             decoder_files=(config.decoder.lm, config.decoder.hotwords),
         ),
+        chunk_ms=chunk_ms,
+        device_bench=read_device_bench(config.device_bench, chunk_ms, plan.keys(passes)),
     )
 
 

@@ -19,6 +19,7 @@ from edge_speech_tools.recordings import RecordingSet
 
 # Sources that only show what was measured.
 _SHOWING = (
+    "prediction.py",
     "report.py",
     "report_html.py",
     "report_parts.py",
@@ -77,14 +78,20 @@ class Keys:
             "latency", list(artifacts), where, self.checkpoint, compared, self._decoder(), tools_print()
         )
 
+    def search(self, space: Any) -> str:
+        """Of trials: what they are taken from, what they are judged on, and where."""
+        given = [recordings_print(self.calibration), recordings_print(self.evaluation), self._decoder()]
+        where = [provenance.host(), os.cpu_count()]
+        return key_of("search", space, self.checkpoint, dict(self.recipe), given, where, tools_print())
+
     def drift(self, artifact: str) -> str:
         """Of one artifact's divergence over a long stream."""
         streamed = recordings_print(self.evaluation or self.calibration)
         return key_of("drift", artifact, self.checkpoint, streamed, tools_print())
 
-    def lint(self, precisions: Sequence[str]) -> str:
-        """Of the checks of the model itself."""
-        return key_of("lint", self.checkpoint, list(precisions), tools_print())
+    def lint(self, tiles: Mapping[str, int]) -> str:
+        """Of the checks of the model itself, for these tiles by precision."""
+        return key_of("lint", self.checkpoint, dict(tiles), tools_print())
 
     def _decoder(self) -> Any:
         if self.decoder is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Loaded:
 
     result: PassResult
     recognizer: Recognizer
+    sample_rate: int
     load_ms: float
 
 
@@ -41,22 +43,30 @@ def measure_latency(
 
     Peak memory is not among them: the artifacts share this process, `edge-speech bench` gives each its own.
     """
-    loaded = [_load(line, spec, result) for result in results]
-    rate = line.frontend.sample_rate
-    waveform = _waveform(recordings, rate)
-    rounds: dict[str, list[dict[str, Any]]] = {one.result.key: [] for one in loaded}
+    loaded = [load(line, spec, result) for result in results]
+    timed = interleaved(loaded, recordings, progress)
+    return {one.result.key: each for one, each in zip(loaded, timed, strict=True)}
+
+
+def interleaved(
+    loaded: Sequence[Loaded], recordings: Sequence[Recording], progress: Progress
+) -> list[dict[str, Any]]:
+    """Bench results of artifacts that may be of different models, in their order."""
+    rounds: list[list[dict[str, Any]]] = [[] for _ in loaded]
+    audio = cache(lambda rate: _waveform(recordings, rate))
     for _ in progress.bar(range(ROUNDS), "latency"):
-        for one in loaded:
-            times = bench.time_stream(one.recognizer, waveform, rate)
-            rounds[one.result.key].append(bench.summary(times))
-    return {one.result.key: _result(one, rounds[one.result.key]) for one in loaded}
+        for one, own in zip(loaded, rounds, strict=True):
+            times = bench.time_stream(one.recognizer, audio(one.sample_rate), one.sample_rate)
+            own.append(bench.summary(times))
+    return [_result(*pair) for pair in zip(loaded, rounds, strict=True)]
 
 
-def _load(line: Line, spec: StreamingSpec, result: PassResult) -> Loaded:
+def load(line: Line, spec: StreamingSpec, result: PassResult) -> Loaded:
+    """An artifact in its engine."""
     start = time.perf_counter()
     encoder = load_encoder(result.backend, result.path, spec)
     recognizer = Recognizer(encoder, line.frontend, line.tokens, decoder=line.decoder)
-    return Loaded(result, recognizer, 1e3 * (time.perf_counter() - start))
+    return Loaded(result, recognizer, line.frontend.sample_rate, 1e3 * (time.perf_counter() - start))
 
 
 def _waveform(recordings: Sequence[Recording], sample_rate: int) -> FloatArray:

@@ -6,7 +6,7 @@ What breaks the encoder contract (zero-sized caches, shapes not those of the spe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,15 @@ import torch
 
 from edge_speech.bundle import sha256_of
 from edge_speech.encoder import StreamingSpec
-from edge_speech.target import read_toml
+from edge_speech.target import Target, read_toml
 from edge_speech_tools.convert.onnx import example_features
+from edge_speech_tools.device_bench import DeviceResult
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.recordings import Recording, RecordingSet
 
 ERROR, WARNING = "error", "warning"
 # Steps before and after a state is disturbed: enough for a mask that hides what lies far back.
 WARM_STEPS, WATCHED_STEPS = 4, 8
-# Widths that fill the units which multiply: 8 values in fp16, 16 in int8.
-# https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html
-TILES = {"fp16": 8, "int8": 16}
 # Ranges are extremes: fewer voices and levels than some two minutes hold, and the first louder one clips.
 LEAST_CALIBRATION_S = 120.0
 # Share of words whose correctness a good int8 model changes, either way; what the interval of the difference
@@ -55,9 +53,9 @@ class Finding:
 # -- the model ----------------------------------------------------------------------------------------------
 
 
-def lint_model(model: torch.nn.Module, spec: StreamingSpec, precisions: Iterable[str]) -> list[Finding]:
-    """State that is not read or not renewed, widths off the tile of any of the `precisions`."""
-    return [*lint_state(model, spec), *lint_tiles(model, precisions)]
+def lint_model(model: torch.nn.Module, spec: StreamingSpec, tiles: Mapping[str, int]) -> list[Finding]:
+    """State that is not read or not renewed, widths off the largest of the target's `tiles`."""
+    return [*lint_state(model, spec), *lint_tiles(model, tiles)]
 
 
 def lint_state(model: torch.nn.Module, spec: StreamingSpec) -> list[Finding]:
@@ -110,9 +108,9 @@ def _step(
     return log_probs, tuple(following)
 
 
-def lint_tiles(model: torch.nn.Module, precisions: Iterable[str]) -> list[Finding]:
+def lint_tiles(model: torch.nn.Module, tiles: Mapping[str, int]) -> list[Finding]:
     """Layers that read a width which leaves part of the multiplying units idle."""
-    tile = max((t for p in precisions for name, t in TILES.items() if p.startswith(name)), default=1)
+    tile = max(tiles.values(), default=1)
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv1d)]
     widths = {name: _inner_width(layer) for name, layer in layers}
     off = [f"{name} ({width})" for name, width in widths.items() if width % tile]
@@ -124,7 +122,7 @@ def lint_tiles(model: torch.nn.Module, precisions: Iterable[str]) -> list[Findin
             "tile",
             WARNING,
             f"{len(off)} layers read a width that is no multiple of {tile}: {shown}",
-            f"choose widths and pruning ratios that leave multiples of {tile}",
+            f"choose widths and pruning ratios that leave multiples of {tile} (`prune --tile {tile}`)",
         )
     ]
 
@@ -181,6 +179,51 @@ def _is_dynamic(value: onnx.ValueInfoProto) -> bool:
 def operators_lacking() -> dict[str, Any]:
     """By backend: `source` and `lacks`."""
     return read_toml(Path(__file__).parent / "data" / "operators.toml")
+
+
+# -- the device's limits ------------------------------------------------------------------------------------
+
+
+def lint_limits(
+    results: Sequence[PassResult], target: Target, on_device: Mapping[str, DeviceResult]
+) -> list[Finding]:
+    """Artifacts that are too large for the target, or that needed too much memory there."""
+    found = []
+    for result in results:
+        size_mib = result.path.stat().st_size / (1 << 20)
+        if size_mib > target.artifact_limit_mib:
+            found.append(
+                _over("artifact-size", f"{result.key} has {size_mib:.1f} MiB", target.artifact_limit_mib)
+            )
+        needed_mib, how = size_mib, "its weights alone take"
+        if result.key in on_device:
+            needed_mib, how = on_device[result.key].peak_rss_mib, "on the device it took"
+            found += list(_other_artifact(result, on_device[result.key]))
+        if needed_mib > target.memory_limit_mib:
+            found.append(
+                _over("memory", f"{result.key}: {how} {needed_mib:.1f} MiB", target.memory_limit_mib)
+            )
+    return found
+
+
+def _over(check: str, what: str, limit_mib: float) -> Finding:
+    return Finding(
+        check,
+        WARNING,
+        f"{what}, the target's limit is {limit_mib:g} MiB",
+        "prune the model (`edge-speech prune`) or take a narrower --precision",
+    )
+
+
+def _other_artifact(result: PassResult, measured: DeviceResult) -> Iterator[Finding]:
+    made = result.path.stat().st_size
+    if measured.bytes != made:
+        yield Finding(
+            "device-bench",
+            WARNING,
+            f"{result.key} had {measured.bytes} bytes when the device timed it, now it has {made}",
+            "run `edge-speech bench` on the device with this bundle",
+        )
 
 
 # -- the recordings -----------------------------------------------------------------------------------------

@@ -15,11 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from edge_speech import bundle
 from edge_speech.bundle_manifest import Manifest
 from edge_speech.commands.decoding import decoder_options
+from edge_speech.commands.extras import import_extra
 from edge_speech.decoder import manifest_decoder
 from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import CheckFailed, InputError
@@ -34,11 +36,14 @@ from edge_speech_tools.contract import require_streaming
 from edge_speech_tools.evaluation import PYTORCH, Measured
 from edge_speech_tools.fallback import fall_back
 from edge_speech_tools.job import Job, load_job
-from edge_speech_tools.linter import ERROR, Finding, lint_graphs
+from edge_speech_tools.linter import ERROR, Finding, lint_graphs, lint_limits
 from edge_speech_tools.passes import PassResult, load_passes
 from edge_speech_tools.plan import AUTO, REFERENCE, OptimizeConfig, make_plan
+from edge_speech_tools.prune import step as pruning
 from edge_speech_tools.reference import single_thread
 from edge_speech_tools.report import Inputs
+from edge_speech_tools.search.options import SearchOptions
+from edge_speech_tools.search.result import Searched
 from edge_speech_tools.stages import build, cached_steps, lint, measure
 
 
@@ -67,11 +72,14 @@ def dry_run(config: OptimizeConfig, target: Target, show: bool) -> dict[str, Any
     """
     passes = load_passes()
     plan, findings = make_plan(config, target, passes, has_scales(config)), []
-    given = [config.model, config.eval_manifest, config.calibration_manifest]
+    given = [config.model, config.eval_manifest, config.calibration_manifest, *config.device_bench]
     if all(path.exists() for path in given if path is not None):
         with tempfile.TemporaryDirectory() as work, single_thread():
             job = load_job(config, target, plan, passes, Cache(config.cache or Path(work)))
-            plan = plan.marked(cached_steps(job))
+            pruned = pruning.cached_job(job)
+            if pruned is not None:
+                searched = _search().kept(pruned) if config.search else {}
+                plan = plan.marked({**cached_steps(pruned), **searched})
             findings = lint(replace(job, cache=Cache(Path(work))))
     if show:
         print("\n".join([plan.as_text(), *(f"    {finding.line()}" for finding in findings)]))
@@ -96,7 +104,39 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
         quiet=args.quiet,
         command=" ".join(["edge-speech", *sys.argv[1:]]),
         cache=_cache_folder(args),
+        search=_search_options(args),
+        pruning_ratio=args.pruning_ratio,
+        fine_tune=Path(args.fine_tune) if args.fine_tune else None,
+        recipe_changes=tuple(args.set or ()),
+        device_bench=tuple(map(Path, args.device_bench or ())),
     )
+
+
+def _search_options(args: argparse.Namespace) -> SearchOptions | None:
+    """None where nothing is searched. Raises InputError."""
+    if getattr(args, "search", None) is None:
+        if getattr(args, "search_models", None) or getattr(args, "search_chunk_ms", None):
+            raise InputError("--search-models and --search-chunk-ms are about a search; give --search N")
+        return None
+    if args.pruning_ratio is not None:
+        raise InputError("--search tries pruning itself; leave out --pruning-ratio")
+    _search()
+    return SearchOptions(
+        trials=args.search,
+        jobs=args.search_jobs,
+        limit=args.search_limit,
+        models=tuple(Path(name) for name in (args.search_models or "").split(",") if name),
+        chunk_ms=_numbers(args.search_chunk_ms or ""),
+    )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part)
+    except ValueError:
+        raise InputError(
+            f"--search-chunk-ms is {text!r}; give milliseconds separated by commas, such as 160,320"
+        ) from None
 
 
 def _cache_folder(args: argparse.Namespace) -> Path | None:
@@ -112,7 +152,7 @@ def optimize(config: OptimizeConfig) -> OptimizeResult:
     plan = make_plan(config, target, passes, has_scales(config))
     bundle.check_output(config.output, config.force)
     with _open_cache(config) as cache:
-        job = load_job(config, target, plan, passes, cache)
+        job = pruning.pruned_job(load_job(config, target, plan, passes, cache))
         try:
             with bundle.new_bundle(config.output, config.force) as folder:
                 with tempfile.TemporaryDirectory(dir=folder.parent) as work, single_thread():
@@ -154,11 +194,17 @@ def _open_cache(config: OptimizeConfig) -> Iterator[Cache]:
 
 def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     """All steps after loading; returns the report."""
+    searched = None
+    if job.config.search is not None:
+        _tell(job, lint(job))
+        job, searched = _search().search(
+            job, replace(_rules(job), measures_device=_is_target(job.target)), work
+        )
     job = replace(job, plan=job.plan.marked(cached_steps(job)))
     findings = lint(job)
     _tell(job, findings)
     made = build(job, work)
-    of_graphs = lint_graphs(made.results)
+    of_graphs = [*lint_graphs(made.results), *lint_limits(made.results, job.target, job.device_bench)]
     _tell(job, of_graphs)
     measured = measure(job, made)
     made, put_back = fall_back(job, made, measured, work)
@@ -167,9 +213,16 @@ def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     choice = _choose(job, measured)
     if put_back is not None:
         choice = replace(choice, reasons=(put_back.reason(job.config.accuracy_budget), *choice.reasons))
+    if searched is not None:
+        choice = replace(choice, reasons=(*searched.reasons, *choice.reasons))
     for reason in choice.reasons:
         job.progress.say(f"choice   {reason}")
-    return _write(job, folder, measured, choice, (*findings, *of_graphs))
+    return _write(job, folder, measured, choice, (*findings, *of_graphs), searched=searched)
+
+
+def _search() -> ModuleType:
+    """Few jobs search, and only they need Optuna."""
+    return import_extra("edge_speech_tools.search.step", "search")
 
 
 def _tell(job: Job, findings: Sequence[Finding]) -> None:
@@ -185,21 +238,29 @@ def _choose(job: Job, measured: Measured) -> Choice:
     config, passes = job.config, job.passes
     order = [f"{passes[name].BACKEND}/{passes[name].PRECISION}" for name in job.plan.candidates]
     by_key = {result.key: result for result in measured.results}
-    rules = Rules(
-        precision=config.precision,
+    beside = [r for r in measured.results if r.key not in order and r.precision == REFERENCE]
+    references = [_candidate(r, job, measured) for r in beside if config.precision != AUTO]
+    return choose([_candidate(by_key[key], job, measured) for key in order], _rules(job), references)
+
+
+def _rules(job: Job) -> Rules:
+    return Rules(
+        precision=job.config.precision,
         prefer=job.target.prefer,
-        accuracy_budget=config.accuracy_budget,
-        measures_device=_is_target(job.target),
+        accuracy_budget=job.config.accuracy_budget,
+        measures_device=bool(job.device_bench) or _is_target(job.target),
         latency_budget_ms=job.target.latency_budget_ms,
     )
-    beside = [r for r in measured.results if r.key not in order and r.precision == REFERENCE]
-    references = [_candidate(r, measured) for r in beside if config.precision != AUTO]
-    return choose([_candidate(by_key[key], measured) for key in order], rules, references)
 
 
-def _candidate(result: PassResult, measured: Measured) -> Candidate:
-    parity = measured.parity.get(result.key)
-    quality, latency = measured.quality.get(result.key), measured.latency.get(result.key)
+def _candidate(result: PassResult, job: Job, measured: Measured) -> Candidate:
+    """Latencies are the device's where any are given: beside those the host's mean nothing."""
+    parity, quality = measured.parity.get(result.key), measured.quality.get(result.key)
+    latency, on_device = measured.latency.get(result.key), job.device_bench.get(result.key)
+    if job.device_bench:
+        times = (on_device.latency_ms, on_device.latency_p99_ms) if on_device else (None, None)
+    else:
+        times = tuple(latency["chunk_latency_ms"][p] for p in ("p50", "p99")) if latency else (None, None)
     return Candidate(
         key=result.key,
         backend=result.backend,
@@ -207,8 +268,8 @@ def _candidate(result: PassResult, measured: Measured) -> Candidate:
         bytes=result.path.stat().st_size,
         argmax_agreement=parity.argmax_agreement if parity else None,
         wer_added=quality.score.wer - measured.quality[PYTORCH].score.wer if quality else None,
-        latency_ms=latency["chunk_latency_ms"]["p50"] if latency else None,
-        latency_p99_ms=latency["chunk_latency_ms"]["p99"] if latency else None,
+        latency_ms=times[0],
+        latency_p99_ms=times[1],
     )
 
 
@@ -218,7 +279,13 @@ def _is_target(target: Target) -> bool:
 
 
 def _write(
-    job: Job, folder: Path, measured: Measured, choice: Choice, findings: Sequence[Finding]
+    job: Job,
+    folder: Path,
+    measured: Measured,
+    choice: Choice,
+    findings: Sequence[Finding],
+    *,
+    searched: Searched | None,
 ) -> dict[str, Any]:
     """Fill the bundle's folder; returns the report."""
     by_key = {result.key: result for result in measured.results}
@@ -228,7 +295,7 @@ def _write(
         shutil.copyfile(path, folder / path.name)
     recording = job.compared.recordings[0]
     vectors = golden.write_golden(folder, job.line, job.reference, recording)
-    content = report.content(_inputs(job, recording.name, findings), measured, choice)
+    content = report.content(_inputs(job, recording.name, findings, searched), measured, choice)
     report.write(folder, content)
     reports = [*report.FILES, *(path.name for path in companions)]
     manifest = Manifest(
@@ -259,7 +326,7 @@ def _entry(folder: Path, result: PassResult, measured: Measured) -> bundle.Artif
     )
 
 
-def _inputs(job: Job, golden_name: str, findings: Sequence[Finding]) -> Inputs:
+def _inputs(job: Job, golden_name: str, findings: Sequence[Finding], searched: Searched | None) -> Inputs:
     """What the report says about where the bundle comes from."""
     return Inputs(
         config=job.config,
@@ -271,5 +338,9 @@ def _inputs(job: Job, golden_name: str, findings: Sequence[Finding]) -> Inputs:
         evaluation=job.evaluation.name if job.evaluation else None,
         golden=f"{job.compared.name}: {golden_name}",
         latency_is_targets=_is_target(job.target),
+        chunk_ms=job.chunk_ms,
+        device_bench=job.device_bench,
         findings=findings,
+        searched=searched,
+        pruning=pruning.described(job),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from edge_speech.decoder import DecoderOptions
 from edge_speech.errors import InputError
 from edge_speech.target import Target
 from edge_speech_tools.passes import Pass, needs_recordings
+from edge_speech_tools.search.options import SearchOptions
 
 AUTO = "auto"
 REFERENCE = "fp32"
@@ -23,7 +24,9 @@ NEEDS_EVAL = ("int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-on
 class OptimizeConfig:
     """`edge-speech optimize`, its arguments. `accuracy_budget` is in percent points of absolute WER.
 
-    `cache` is the folder that keeps finished steps; with None nothing is kept.
+    `cache` is the folder that keeps finished steps; with None nothing is kept. With a `pruning_ratio` that
+    much of the model goes first, and what is left is trained by `fine_tune`, changed by `recipe_changes`.
+    `device_bench` are files that `edge-speech bench --json` wrote on the device.
     """
 
     model: Path
@@ -39,6 +42,11 @@ class OptimizeConfig:
     quiet: bool = False
     command: str = ""
     cache: Path | None = None
+    search: SearchOptions | None = None
+    pruning_ratio: float | None = None
+    fine_tune: Path | None = None
+    recipe_changes: tuple[str, ...] = ()
+    device_bench: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,10 @@ class Plan:
         ]
         return replace(self, steps=tuple(steps))
 
+    def keys(self, passes: Mapping[str, Pass]) -> list[str]:
+        """`backend/precision` of what the passes make."""
+        return [f"{passes[name].BACKEND}/{passes[name].PRECISION}" for name in self.passes]
+
     def as_json(self) -> dict[str, Any]:
         """Plain data for reports."""
         return asdict(self)
@@ -89,6 +101,7 @@ def make_plan(
     Raises InputError on a backend or precision the target does not have.
     """
     backends = _backends(config, target)
+    _check_pruning(config)
     if config.precision not in (AUTO, *target.precisions):
         raise InputError(
             f"target {target.name} does not offer precision {config.precision!r}; "
@@ -99,11 +112,47 @@ def make_plan(
         reference: list[str] = []
     else:
         candidates, left_out = _explicit(config, backends, passes, scaled)
-        used = {passes[name].BACKEND for name in candidates}
-        reference = [n for n, p in passes.items() if p.PRECISION == REFERENCE and p.BACKEND in used]
-    ordered = _ordered([*candidates, *reference], passes)
+        reference = _references(candidates, passes)
+    if config.search is not None and config.eval_manifest is None:
+        raise InputError("--search weighs words against time and bytes; give --eval MANIFEST")
+    return _plan(config, target, passes, candidates, reference=reference, left_out=left_out)
+
+
+def narrowed(
+    plan: Plan, config: OptimizeConfig, target: Target, passes: Mapping[str, Pass], candidates: Sequence[str]
+) -> Plan:
+    """`plan` with no candidates but these; fp32 is measured beside them."""
+    reference = _references(candidates, passes)
+    return _plan(config, target, passes, candidates, reference=reference, left_out=plan.left_out)
+
+
+def _references(candidates: Sequence[str], passes: Mapping[str, Pass]) -> list[str]:
+    used = {passes[name].BACKEND for name in candidates}
+    return [n for n, p in passes.items() if p.PRECISION == REFERENCE and p.BACKEND in used]
+
+
+def _plan(
+    config: OptimizeConfig,
+    target: Target,
+    passes: Mapping[str, Pass],
+    candidates: Sequence[str],
+    *,
+    reference: Sequence[str],
+    left_out: Sequence[str],
+) -> Plan:
+    """The plan of these candidates, what they need, and `reference` to compare with."""
+    ordered = ordered_passes([*candidates, *reference], passes)
     steps = _steps(config, target, [passes[name] for name in ordered])
     return Plan(tuple(ordered), tuple(candidates), tuple(steps), tuple(left_out))
+
+
+def _check_pruning(config: OptimizeConfig) -> None:
+    if config.pruning_ratio is None and (config.fine_tune or config.recipe_changes):
+        raise InputError("--fine-tune and --set train what pruning leaves; give --pruning-ratio, such as 0.4")
+    if config.recipe_changes and config.fine_tune is None:
+        raise InputError("--set changes a recipe; give --fine-tune RECIPE.toml")
+    if config.pruning_ratio is not None and config.calibration_manifest is None:
+        raise InputError("what pruning takes out is measured on recordings; give --calibration MANIFEST")
 
 
 def _backends(config: OptimizeConfig, target: Target) -> tuple[str, ...]:
@@ -124,7 +173,8 @@ def _explicit(
     if not chosen:
         can = sorted({p.PRECISION for p in made.values()})
         raise InputError(
-            f"backend {', '.join(backends)} does not make {config.precision}; it makes {', '.join(can)}"
+            f"backend {', '.join(backends)} does not make {config.precision}; "
+            f"it makes {', '.join(can) or 'nothing in this release'}"
         )
     obstacles = {name: reason for name in chosen if (reason := _obstacle(config, passes[name], scaled))}
     if len(obstacles) == len(chosen):
@@ -152,8 +202,8 @@ def _automatic(
     passes: Mapping[str, Pass],
     scaled: bool,
 ) -> tuple[list[str], list[str]]:
-    """Everything the target offers, less what could not be judged, with the reasons."""
-    chosen, left_out = [], []
+    """Everything the target offers, less what could not be made or judged, with the reasons."""
+    chosen, left_out = [], _unmade(target, backends, passes)
     for name, p in passes.items():
         if p.BACKEND not in backends or p.PRECISION not in target.precisions:
             continue
@@ -167,15 +217,28 @@ def _automatic(
     return _by_backend(chosen, backends, passes), left_out
 
 
+def _unmade(target: Target, backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
+    """Backends and precisions that no pass makes. Raises InputError when nothing is left."""
+    made = {(p.BACKEND, p.PRECISION) for p in passes.values()}
+    idle = [b for b in backends if not any((b, p) in made for p in target.precisions)]
+    if len(idle) == len(backends):
+        raise InputError(
+            f"this release makes nothing for {', '.join(idle)}; "
+            f"target {target.name} has {', '.join(target.backends)}"
+        )
+    odd = [p for p in target.precisions if not any((b, p) in made for b in target.backends)]
+    return [f"{name}: this release has no pass that makes it" for name in (*idle, *odd)]
+
+
 def _by_backend(names: list[str], backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
     return sorted(names, key=lambda n: (backends.index(passes[n].BACKEND), passes[n].PRECISION != REFERENCE))
 
 
-def _ordered(names: list[str], passes: Mapping[str, Pass]) -> list[str]:
+def ordered_passes(names: Sequence[str], passes: Mapping[str, Pass]) -> list[str]:
     """`names` and what they need, each after its needs, once."""
     ordered: list[str] = []
     for name in names:
-        for needed in [*_ordered(list(passes[name].NEEDS), passes), name]:
+        for needed in [*ordered_passes(passes[name].NEEDS, passes), name]:
             if needed not in ordered:
                 ordered.append(needed)
     return ordered
@@ -186,7 +249,9 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     compared = config.eval_manifest or config.calibration_manifest or "synthetic waveforms"
     steps = [Step("load", str(config.model), "read the checkpoint, check the encoder contract")]
     steps += _decoder_steps(config)
+    steps += _pruning_steps(config)
     steps.append(Step("lint", "model and recordings", "what would go wrong later, with its remedy"))
+    steps += [] if config.search is None else [_search_step(config, config.search)]
     steps += [Step("build", f"{p.BACKEND}/{p.PRECISION}", _what(p)) for p in passes]
     steps.append(Step("parity", keys, f"log_probs and text against PyTorch, state carried, on {compared}"))
     if config.eval_manifest:
@@ -197,6 +262,9 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     if config.eval_manifest or config.calibration_manifest:
         detail = "divergence from PyTorch over ten minutes of speech without reset"
         steps.append(Step("drift", keys, f"{detail}, on {compared}"))
+    if config.device_bench:
+        files = ", ".join(map(str, config.device_bench))
+        steps.append(Step("device", target.name, f"latencies measured there, from {files}"))
     steps.append(Step("choose", target.name, _rule(config, target)))
     steps.append(Step("bundle", str(config.output), "artifacts, tokens, golden vectors, report, manifest"))
     return steps
@@ -206,6 +274,14 @@ def _what(of: Pass) -> str:
     """The first line of a pass's file, and its `note()` where it has something to say about this install."""
     line, note = (of.__doc__ or "").splitlines()[0], getattr(of, "note", None)
     return f"{line} ({note()})" if note else line
+
+
+def _search_step(config: OptimizeConfig, search: SearchOptions) -> Step:
+    models = ", ".join(path.name for path in (config.model, *search.models))
+    counted = f"{search.limit} utterances of {config.eval_manifest}" if search.limit else config.eval_manifest
+    by = f", {search.jobs} processes" if search.jobs > 1 else ""
+    detail = f"{search.trials} trials for WER on {counted}, time and bytes{by}; the chosen goes on"
+    return Step("search", models, detail)
 
 
 def _decoder_steps(config: OptimizeConfig) -> list[Step]:
@@ -218,6 +294,15 @@ def _decoder_steps(config: OptimizeConfig) -> list[Step]:
     if options.beam_size in (None, 1):
         return []
     return [Step("decoder", f"beam {options.beam_size}", "prefix beam search without a language model")]
+
+
+def _pruning_steps(config: OptimizeConfig) -> list[Step]:
+    """Nothing without a ratio."""
+    if config.pruning_ratio is None:
+        return []
+    trained = f", then trained by {config.fine_tune}" if config.fine_tune else ""
+    detail = f"by what it does on {config.calibration_manifest}{trained}"
+    return [Step("prune", f"{config.pruning_ratio:.0%} of the parameters", detail)]
 
 
 def _rule(config: OptimizeConfig, target: Target) -> str:

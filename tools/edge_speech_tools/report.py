@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,16 @@ from edge_speech.encoder import StreamingSpec
 from edge_speech.quality import difference_ci95, wer_ci95
 from edge_speech.target import Target
 from edge_speech.training.checkpoint import LoadedModel
-from edge_speech_tools import provenance
+from edge_speech_tools import prediction, provenance
 from edge_speech_tools.choice import Choice
+from edge_speech_tools.device_bench import DeviceResult
 from edge_speech_tools.drift import summary
 from edge_speech_tools.evaluation import PYTORCH, Measured, Quality
 from edge_speech_tools.linter import Finding
 from edge_speech_tools.passes import PassResult
 from edge_speech_tools.plan import OptimizeConfig, Plan
 from edge_speech_tools.report_html import as_html
+from edge_speech_tools.search.result import Searched
 
 FILES = ("report.json", "report.html")
 
@@ -39,27 +41,35 @@ class Inputs:
     evaluation: str | None
     golden: str
     latency_is_targets: bool
+    chunk_ms: float
+    device_bench: Mapping[str, DeviceResult]
     findings: Sequence[Finding] = ()
+    searched: Searched | None = None
+    pruning: dict[str, Any] | None = None
 
 
 def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any]:
     """The document."""
     return {
         "model": _model(inputs),
-        "target": asdict(inputs.target),
+        "target": inputs.target.as_json(),
         "plan": inputs.plan.as_json(),
         "findings": [finding.as_json() for finding in inputs.findings],
         "decoder": inputs.decoder,
         "artifacts": [_artifact(r, measured, choice) for r in measured.results],
         "quality": _quality(inputs, measured),
         "performance": _performance(inputs, measured),
+        "prediction": _prediction(inputs, measured),
         "drift": _drift(measured),
+        **({"pruning": inputs.pruning} if inputs.pruning else {}),
         **({"sensitivity": list(measured.sensitivity)} if measured.sensitivity else {}),
+        **({"search": inputs.searched.report} if inputs.searched else {}),
         "decision": list(choice.reasons),
         "provenance": {
             **provenance.describe(inputs.config.model, inputs.config.command),
             "compared_on": measured.compared,
             "golden": inputs.golden,
+            **({"search": inputs.searched.chosen} if inputs.searched else {}),
         },
     }
 
@@ -182,6 +192,24 @@ def _drift(measured: Measured) -> list[dict[str, Any]]:
         for r in measured.results
         if r.key in measured.drift
     ]
+
+
+def _prediction(inputs: Inputs, measured: Measured) -> dict[str, Any]:
+    """Beside what the device measured, or this host where it is of the target's kind."""
+    if inputs.device_bench:
+        times = {
+            key: {"latency_ms": one.latency_ms, "rtf": one.rtf, "where": "device"}
+            for key, one in inputs.device_bench.items()
+        }
+    elif inputs.latency_is_targets:
+        times = {
+            key: {"latency_ms": one["chunk_latency_ms"]["p50"], "rtf": one["rtf"], "where": "host"}
+            for key, one in measured.latency.items()
+        }
+    else:
+        times = {}
+    work = prediction.count_work(inputs.loaded.model, inputs.spec)
+    return prediction.section(inputs.target, work, measured.results, times, inputs.chunk_ms)
 
 
 def _performance(inputs: Inputs, measured: Measured) -> dict[str, Any]:

@@ -42,6 +42,7 @@ svg .b0, svg circle { fill: var(--mark); } svg .b1 { fill: var(--mark2); } svg .
 svg polyline { fill: none; stroke: var(--mark); stroke-width: 2; } svg .c1 { stroke: var(--good); }
 svg .c2 { stroke: var(--plan); } svg .c3 { stroke: var(--bad); }
 svg circle.open { fill: var(--paper); stroke: var(--mark); stroke-width: 2; }
+svg circle.pale { fill: none; stroke: var(--mark3); } svg polyline.front { stroke: var(--mark2); }
 svg line.whisker { stroke: var(--mark); stroke-width: 2; }
 """
 
@@ -61,6 +62,7 @@ def as_html(report: dict[str, Any]) -> str:
         _section("Decoder", _decoder(report["decoder"])),
         _section("Word error rate", _quality(report["quality"])),
         _section("Latency", _performance(report["performance"])),
+        _section("Prediction", report_parts.prediction(report["prediction"])),
         _section("Drift", report_parts.drift(report["drift"])),
         *_optional(report),
         _section("Plan", _plan(report["plan"])),
@@ -78,6 +80,7 @@ def as_html(report: dict[str, Any]) -> str:
 def _optional(report: dict[str, Any]) -> list[str]:
     """Sections of what only some jobs do."""
     shown = (
+        ("Pruning", "pruning", report_parts.pruning),
         ("Sensitivity by layer", "sensitivity", report_parts.sensitivity),
         ("Search", "search", report_parts.search),
     )

@@ -89,6 +89,45 @@ def _unwarned(low: float) -> str:
     return "grows, by less than double" if low > 0 else "no growth"
 
 
+def prediction(predicted: dict[str, Any]) -> str:
+    """A row for each artifact and power mode; what was measured on the device stands beside its first row."""
+    work = predicted["work"]
+    lead = (
+        f"A chunk of {predicted['chunk_ms']:g} ms takes {work['multiply_adds'] / 1e6:.2f} million "
+        "multiply-adds. Predicted: the greater of arithmetic and memory, plus what the graph's nodes cost "
+        "besides, on one core of the CPU or on the GPU. A floor: where it was compared, engines took up to "
+        "four times as long."
+    )
+    rows = [
+        ("", _predicted_cells(a, m, not i)) for a in predicted["artifacts"] for i, m in enumerate(a["modes"])
+    ]
+    heads = [
+        "artifact",
+        "power mode",
+        "bound by",
+        "arithmetic ms",
+        "memory ms",
+        "nodes ms",
+        "predicted ms",
+        "RTF",
+    ]
+    unsure = ", ".join(predicted["unconfirmed"])
+    note = (
+        f"<p><small>Figures of the profile that are not confirmed: {escape(unsure)}.</small></p>"
+        if unsure
+        else ""
+    )
+    return f"<p>{lead}</p>" + table([*heads, "measured ms"], rows, text_columns=3) + note
+
+
+def _predicted_cells(artifact: dict[str, Any], mode: dict[str, Any], first: bool) -> list[str]:
+    times = [f"{mode[key]:.3g}" for key in ("compute_ms", "memory_ms", "overhead_ms", "latency_ms")]
+    measured = artifact["measured"] if first else None
+    beside = f"{measured['latency_ms']:.3f} <small>on the {measured['where']}</small>" if measured else "–"
+    name = escape(key_of_entry(artifact)) if first else ""
+    return [name, escape(mode["mode"]), mode["bound"], *times, f"{mode['rtf']:.5f}", beside]
+
+
 def sensitivity(layers: list[dict[str, Any]]) -> str:
     """What each layer costs when it alone is quantised, the dearest first."""
     ordered = sorted(layers, key=lambda one: -one["divergence"])
@@ -112,16 +151,67 @@ def _layer_cells(one: dict[str, Any]) -> list[str]:
     ]
 
 
-def search(trials: list[dict[str, Any]]) -> str:
-    """WER against latency of what was tried; the chosen filled."""
-    dots = [Dot(t["name"], t["latency_ms"], t["wer"], bool(t.get("chosen"))) for t in trials]
-    chart = scatter_chart(dots, "ms per chunk", "WER %")
-    rows = [
-        (
-            "kept" if t.get("chosen") else "",
-            [escape(t["name"]), f"{t['wer']:.2f}", f"{t['latency_ms']:.3f}", f"{t['bytes'] / 1024:.0f}"],
-        )
-        for t in trials
+def pruning(pruned: dict[str, Any]) -> str:
+    """What pruning took out: of the settings, and of every weight."""
+    trained = f", trained by {pruned['fine_tune']}" if pruned["fine_tune"] else ", not trained after it"
+    lead = (
+        f"{pruned['asked_ratio']:.0%} asked for, {pruned['ratio']:.1%} gone: {pruned['dense_parameters']} "
+        f"parameters before, {pruned['parameters']} now{trained}. WER is against the model given."
+    )
+    changes = [("", [escape(name), f"{a}", f"{b}"]) for name, (a, b) in pruned["changes"].items()]
+    weights = [
+        ("", [f"<code>{escape(w['weight'])}</code>", _shape(w["before"]), _shape(w["after"])])
+        for w in pruned["weights"]
     ]
-    caption = "WER in percent against the median time of a chunk; filled: chosen."
-    return figure(chart, caption) + table(["", "WER %", "ms per chunk", "KiB"], rows)
+    heads = ["before", "now"]
+    layers = table(["weight", *heads], weights)
+    folded = f"<details><summary>{len(weights)} weights changed their shape</summary>{layers}</details>"
+    return f"<p>{escape(lead)}</p>{table(['setting', *heads], changes)}{folded}"
+
+
+def _shape(shape: list[int] | None) -> str:
+    return "gone" if shape is None else " × ".join(map(str, shape))
+
+
+def search(found: dict[str, Any]) -> str:
+    """WER against time of all trials, the front as a line, and a table; the chosen filled."""
+    trials = found["trials"]
+    measured = [t for t in trials if t["failed"] is None]
+    largest = max(t["bytes"] for t in measured)
+    chart = scatter_chart([_dot(t, largest) for t in measured], _TIME, "WER %", _front(measured))
+    caption = (
+        "WER in percent against the time to compute a second of audio, which compares chunks of any length; "
+        "the area of a dot is its bytes. Filled: chosen. The line joins trials that no other beats in both; "
+        "with a number: none beats them in WER, time and bytes. What was not measured again, on all "
+        "utterances and in turns with the others, is pale."
+    )
+    heads = ["trial", "", "", "WER %", "utterances", _TIME, "ms of a chunk", "ms per chunk", "KiB"]
+    rows = [("kept" if t["chosen"] else "", _trial_cells(t)) for t in trials]
+    return figure(chart, caption) + table(heads, rows, text_columns=3)
+
+
+_TIME = "ms per second of audio"
+
+
+def _dot(t: dict[str, Any], largest: int) -> Dot:
+    label = str(t["trial"]) if t["pareto"] else ""
+    kind = "chosen" if t["chosen"] else "open" if t["finalist"] else "pale"
+    return Dot(label, 1e3 * t["rtf"], t["wer"], kind, 11 * (t["bytes"] / largest) ** 0.5)
+
+
+def _front(measured: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """The points that none beats in both time and WER, the fastest first."""
+    front: list[tuple[float, float]] = []
+    for t in sorted((t for t in measured if t["pareto"]), key=lambda t: (t["rtf"], t["wer"])):
+        if not front or t["wer"] < front[-1][1]:
+            front.append((1e3 * t["rtf"], t["wer"]))
+    return front
+
+
+def _trial_cells(t: dict[str, Any]) -> list[str]:
+    first = [str(t["trial"]), escape(t["name"])]
+    if t["failed"] is not None:
+        return [*first, f'<span class="warning">{escape(t["failed"])}</span>', *["–"] * 6]
+    note = "chosen" if t["chosen"] else "front" if t["pareto"] else ""
+    figures = [f"{t['wer']:.2f}", str(t["utterances"]), f"{1e3 * t['rtf']:.2f}", f"{t['chunk_ms']:g}"]
+    return [*first, note, *figures, f"{t['latency_ms']:.3f}", f"{t['bytes'] / 1024:.0f}"]

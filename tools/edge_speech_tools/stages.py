@@ -56,12 +56,15 @@ class Made:
 
 def lint(job: Job) -> list[Finding]:
     """Before anything is built: the model (once for each checkpoint), then the recordings."""
-    precisions = sorted({job.passes[name].PRECISION for name in job.plan.candidates})
+    precisions = {job.passes[name].PRECISION for name in job.plan.candidates}
+    tiles = {
+        name: tile for name, tile in job.target.tiles.items() if any(p.startswith(name) for p in precisions)
+    }
 
     def of_model() -> list[dict[str, str]]:
-        return [one.as_json() for one in lint_model(job.loaded.model, job.spec, precisions)]
+        return [one.as_json() for one in lint_model(job.loaded.model, job.spec, tiles)]
 
-    plain = job.cache.value("lint", job.keys.lint(precisions), of_model)
+    plain = job.cache.value("lint", job.keys.lint(tiles), of_model)
     given = lint_recordings(job.calibration, job.evaluation, job.config.accuracy_budget)
     return [*(Finding(**one) for one in plain), *given]
 
@@ -132,7 +135,7 @@ def _calibration_features(job: Job) -> Sequence[FloatArray]:
 def measure(job: Job, made: Made) -> Measured:
     """Parity, then WER, then latency, then drift, of every artifact that an engine here can run."""
     differences = measure_all_parity(job, made)
-    quality = {key: _quality(job, made, key) for key in _judged(job, made)}
+    quality = {key: quality_of(job, made, key) for key in _judged(job, made)}
     latency = _latency(job, made)
     return Measured(made.results, differences, quality, latency, job.compared.name, _measure_drift(job, made))
 
@@ -175,8 +178,10 @@ def _judged(job: Job, made: Made) -> list[str]:
     return [PYTORCH, *made.runnable] if job.evaluation is not None else []
 
 
-def _quality(job: Job, made: Made, key: str) -> Quality:
-    """Word errors of one encoder."""
+def quality_of(job: Job, made: Made, key: str) -> Quality:
+    """Word errors of one encoder; those of PyTorch are the given model's."""
+    if key == PYTORCH and job.given is not None:
+        return quality_of(job.given, made, key)
     assert job.evaluation is not None
     recordings = job.evaluation.recordings
 
@@ -277,9 +282,8 @@ def cached_steps(job: Job) -> dict[str, str]:
     for step, key_of_step in (("parity", job.keys.parity), ("drift", job.keys.drift)):
         there = [_is_there(job, f"{step}-{k}", key_of_step, sha) for k, sha in hashes.items()]
         marks[step] = _share(there)
-    judged = [
-        _is_there(job, f"quality-{k}", job.keys.quality, s) for k, s in {**hashes, PYTORCH: PYTORCH}.items()
-    ]
+    judged = [_is_there(job, f"quality-{k}", job.keys.quality, sha) for k, sha in hashes.items()]
+    judged.append(_is_there(job, f"quality-{PYTORCH}", (job.given or job).keys.quality, PYTORCH))
     return {**marks, "quality": _share(judged) if job.evaluation else ""}
 
 

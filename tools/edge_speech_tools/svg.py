@@ -36,14 +36,19 @@ class Curve:
     points: Sequence[tuple[float, float]]
 
 
+# What lies below what.
+_KINDS = ("pale", "open", "chosen")
+
+
 @dataclass(frozen=True)
 class Dot:
-    """A point of a scatter; `chosen` ones are filled."""
+    """A point of a scatter; `kind` is "chosen" (filled), "open" or "pale", `radius` in pixels."""
 
     label: str
     x: float
     y: float
-    chosen: bool = False
+    kind: str = "open"
+    radius: float = 5.0
 
 
 def bar_chart(bars: Sequence[Bar], series: Sequence[str], unit: str, title: str = "Latency per chunk") -> str:
@@ -98,15 +103,20 @@ def curve_chart(curves: Sequence[Curve], x_label: str, y_label: str) -> str:
     return _svg(parts, _PLOT_HEIGHT + 44, y_label)
 
 
-def scatter_chart(dots: Sequence[Dot], x_label: str, y_label: str) -> str:
-    """Points with their names; the chosen ones are filled."""
+def scatter_chart(
+    dots: Sequence[Dot], x_label: str, y_label: str, line: Sequence[tuple[float, float]] = ()
+) -> str:
+    """Points with their names over a line."""
     axes = _Axes([(dot.x, dot.y) for dot in dots], log_y=False)
     parts = axes.frame(x_label, y_label)
-    for dot in dots:
+    path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in line)
+    parts += [f'<polyline class="front" points="{path}"/>'] if line else []
+    for dot in sorted(dots, key=lambda dot: (_KINDS.index(dot.kind), -dot.radius)):
         x, y = axes.x(dot.x), axes.y(dot.y)
-        kind = "chosen" if dot.chosen else "open"
-        parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
-        parts.append(f'<text class="soft" x="{x + 8:.1f}" y="{y + 4:.1f}">{escape(dot.label)}</text>')
+        parts.append(f'<circle class="{dot.kind}" cx="{x:.1f}" cy="{y:.1f}" r="{dot.radius:.1f}"/>')
+    for dot in dots:
+        x, y = axes.x(dot.x) + dot.radius + 3, axes.y(dot.y) - dot.radius
+        parts.append(f'<text class="soft" x="{x:.1f}" y="{y:.1f}">{escape(dot.label)}</text>')
     return _svg(parts, _PLOT_HEIGHT + 44, f"{y_label} against {x_label}")
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import InputError
+from edge_speech.training.channels import Group, HasChannels, LayerStack, declared
 
 OFFLINE = {"wav2vec2": "edge_speech.training.wav2vec2"}
 
@@ -44,7 +45,7 @@ class Model(nn.Module, ABC):
         """Store the corpus statistics (F,) that the model applies to its input."""
 
 
-class StreamingModel(Model):
+class StreamingModel(Model, HasChannels):
     """The encoder contract on the training side; `parallel` equals the chunked run."""
 
     spec: StreamingSpec
@@ -61,6 +62,14 @@ class StreamingModel(Model):
     @abstractmethod
     def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
         """The state before the first frame."""
+
+    def channels(self) -> dict[str, list[Group]]:
+        """By setting of its config: the channels that can be left out."""
+        return declared(self)
+
+    def layer_stack(self) -> LayerStack | None:
+        """The layers that can be left out, None where there are none."""
+        return None
 
 
 def available() -> list[str]:

@@ -16,18 +16,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_speech.encoder import TensorSpec
+from edge_speech.training.channels import (
+    Axis,
+    Group,
+    HasChannels,
+    LayerStack,
+    batch_norm,
+    giving,
+    group,
+    reading,
+)
 from edge_speech.training.chunked import ChunkedModel
 from edge_speech.training.layers import Attention, AttentionConfig, FeedForward, KeyCounter, Subsampling
 
 
 @dataclass(frozen=True)
 class Config(AttentionConfig):
-    """Dimensions of the encoder; a convolution sees `conv_kernel` rows."""
+    """Dimensions of the encoder; a convolution has `conv_channels`, 0 stands for d_model, and sees
+    `conv_kernel` rows."""
 
-    LIMITS: ClassVar[dict[str, int]] = {**AttentionConfig.LIMITS, "conv_kernel": 255}
-    LEAST: ClassVar[dict[str, int]] = {"conv_kernel": 2}
+    LIMITS: ClassVar[dict[str, int]] = {**AttentionConfig.LIMITS, "conv_kernel": 255, "conv_channels": 4096}
+    LEAST: ClassVar[dict[str, int]] = {**AttentionConfig.LEAST, "conv_kernel": 2, "conv_channels": 0}
 
     conv_kernel: int = 15
+    conv_channels: int = 0
+
+    def derived(self) -> dict[str, int]:
+        """The widths of a head and of the convolution."""
+        return {**super().derived(), "conv_channels": self.conv_channels or self.d_model}
 
 
 SIZES = {
@@ -60,6 +76,14 @@ class Conformer(ChunkedModel):
             state += layer.state(f"layer{i}")  # type: ignore[operator]
         self.spec = self._spec(state)
 
+    def residual(self) -> list[Axis]:
+        """What the output reads."""
+        return reading("output")
+
+    def layer_stack(self) -> LayerStack:
+        """Any layer can be left out."""
+        return LayerStack(r"layers\.(\d+)\.", tuple((i,) for i in range(len(self.layers))))
+
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks: features (B, T, F) and state → log_probs (B, T / 4, V) and the next state."""
         cache1, cache2, processed, *caches = state
@@ -72,18 +96,22 @@ class Conformer(ChunkedModel):
         return (self.headed(self.output(x)), *next_state)
 
 
-class ConformerLayer(nn.Module):
+class ConformerLayer(nn.Module, HasChannels):
     """Half feed-forward, attention, convolution, half feed-forward; each with a residual connection."""
 
     def __init__(self, config: Config, keys: KeyCounter) -> None:
         super().__init__()
         d = config.d_model
         self.feed_forward1 = FeedForward(d, config.feed_forward_dim)
-        self.attention = Attention(d, config.num_heads, keys)
-        self.convolution = Convolution(d, config.conv_kernel)
+        self.attention = Attention(config, keys)
+        self.convolution = Convolution(d, config.derived()["conv_channels"], config.conv_kernel)
         self.feed_forward2 = FeedForward(d, config.feed_forward_dim)
         self.norm = nn.LayerNorm(d)
         self.dropout = nn.Dropout(config.dropout)
+
+    def residual(self) -> list[Axis]:
+        """What comes out."""
+        return giving("norm")
 
     def state(self, prefix: str) -> list[TensorSpec]:
         """Keys, values and the frames before the convolution."""
@@ -102,24 +130,33 @@ class ConformerLayer(nn.Module):
         return self.norm(x), keys, values, conv
 
 
-class Convolution(nn.Module):
+class Convolution(nn.Module, HasChannels):
     """Pointwise GLU → causal depthwise convolution → batch norm → SiLU → pointwise."""
 
-    def __init__(self, d_model: int, kernel: int) -> None:
+    def __init__(self, d_model: int, channels: int, kernel: int) -> None:
         super().__init__()
-        self.d_model, self.cache_frames = d_model, kernel - 1
+        self.channels, self.cache_frames = channels, kernel - 1
         self.norm = nn.LayerNorm(d_model)
-        self.expand = nn.Linear(d_model, 2 * d_model)
-        self.depthwise = nn.Conv1d(d_model, d_model, kernel, groups=d_model)
-        self.batch_norm = nn.BatchNorm1d(d_model)
-        self.contract = nn.Linear(d_model, d_model)
+        self.expand = nn.Linear(d_model, 2 * channels)
+        self.depthwise = nn.Conv1d(channels, channels, kernel, groups=channels)
+        self.batch_norm = nn.BatchNorm1d(channels)
+        self.contract = nn.Linear(channels, d_model)
+
+    def own_channels(self) -> dict[str, list[Group]]:
+        """Those of the depthwise convolution; GLU has two halves of them."""
+        inside = [*giving("depthwise"), *batch_norm("batch_norm"), *reading("contract")]
+        return {"conv_channels": [group(giving("expand", blocks=2), inside)]}
+
+    def residual(self) -> list[Axis]:
+        """What goes in and what comes out."""
+        return [*giving("norm", "contract"), *reading("expand")]
 
     def state(self, prefix: str) -> list[TensorSpec]:
         """The frames before."""
-        return [TensorSpec(f"{prefix}_conv", (1, self.d_model, self.cache_frames), "float32")]
+        return [TensorSpec(f"{prefix}_conv", (1, self.channels, self.cache_frames), "float32")]
 
     def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, T, D) and cache (B, D, kernel - 1) → (B, T, D) and the next cache."""
+        """x (B, T, D) and cache (B, C, kernel - 1) → (B, T, D) and the next cache."""
         gated = functional.glu(self.expand(self.norm(x)), dim=-1).transpose(1, 2)
         padded = torch.cat((cache, gated), dim=2)
         y = functional.silu(self.batch_norm(self.depthwise(padded))).transpose(1, 2)

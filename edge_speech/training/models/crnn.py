@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_speech.encoder import TensorSpec
+from edge_speech.training.channels import Axis, Group, LayerStack, batch_norm, giving, group, reading
 from edge_speech.training.chunked import ChunkedConfig, ChunkedModel
 
 CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 FREQUENCY_KERNEL = 3
+# Blocks of rows in a recurrent layer's weights, one for each gate.
+GATES = {"gru": 3, "lstm": 4}
 STRIDE = 2
 # Frames that the second convolution sees, of those that the first one gives.
 SECOND_KERNEL = 5
@@ -98,6 +101,27 @@ class Crnn(ChunkedModel):
         recurrent = [TensorSpec(name, (1, c.num_layers, c.hidden_dim), "float32") for name in carried]
         state = [*self.conv1.state("conv1"), *self.conv2.state("conv2"), *recurrent]
         self.spec = self._spec(state, right)
+
+    def own_channels(self) -> dict[str, list[Group]]:
+        """The maps of each convolution, every bin of which the recurrent layers read; each layer's units."""
+        first = [*giving("conv1.conv"), *batch_norm("conv1.batch_norm"), *reading("conv2.conv")]
+        second = [*giving("conv2.conv"), *batch_norm("conv2.batch_norm")]
+        bins = [Axis("recurrent.weight_ih_l0", 1, run=self.conv2.bins_out)]
+        units = [self._units(i) for i in range(self.config.num_layers)]
+        return {"channels": [group(first), group(second, bins)], "hidden_dim": units}
+
+    def _units(self, layer: int) -> Group:
+        last, gates = layer == self.config.num_layers - 1, GATES[self.config.cell]
+        kept = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        given = [Axis(f"recurrent.{name}_l{layer}", 0, gates) for name in kept]
+        above = (
+            [*giving("norm"), *reading("output")] if last else [Axis(f"recurrent.weight_ih_l{layer + 1}", 1)]
+        )
+        return group(given, [Axis(f"recurrent.weight_hh_l{layer}", 1)], above)
+
+    def layer_stack(self) -> LayerStack:
+        """Any recurrent layer but the first, which reads the convolutions."""
+        return LayerStack(r"recurrent\..*_l(\d+)$", tuple((i,) for i in range(1, self.config.num_layers)))
 
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks and the right context: features (B, T + right, F) and state →

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_speech.encoder import TensorSpec
+from edge_speech.training.channels import Group, LayerStack, giving, group, reading
 from edge_speech.training.chunked import SUBSAMPLING_FACTOR, ChunkedConfig, ChunkedModel
 
 
@@ -71,6 +72,17 @@ class Dnn(ChunkedModel):
         self.output = nn.Linear(config.hidden_dim, config.vocab_size)
         left_context = TensorSpec("left_context", (1, config.num_features, self.left), "float32")
         self.spec = self._spec([left_context], self.right)
+
+    def own_channels(self) -> dict[str, list[Group]]:
+        """Those between two layers, of every two."""
+        hidden = [f"layers.{i}" for i in range(len(self.layers))]
+        given = [("splice", "norm"), *((f"{one}.linear", f"{one}.norm") for one in hidden)]
+        read = [*(f"{one}.linear" for one in hidden), "output"]
+        return {"hidden_dim": [group(giving(*g), reading(r)) for g, r in zip(given, read, strict=True)]}
+
+    def layer_stack(self) -> LayerStack:
+        """Any layer but the first, which reads the features."""
+        return LayerStack(r"layers\.(\d+)\.", tuple((i,) for i in range(len(self.layers))))
 
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks and the right context: features (B, T + right, F), left context (B, F, left) →

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_speech.encoder import TensorSpec
+from edge_speech.training.channels import Axis, Group, LayerStack, giving, group, reading
 from edge_speech.training.chunked import SUBSAMPLING_FACTOR, ChunkedModel
 from edge_speech.training.layers import MASKED, AttentionConfig, Subsampling
 from edge_speech.training.torchaudio_import import import_torchaudio
@@ -35,7 +36,7 @@ class Config(AttentionConfig):
         "right_context_frames": 1024,
         "memory_size": 64,
     }
-    LEAST: ClassVar[dict[str, int]] = {"right_context_frames": 0, "memory_size": 0}
+    LEAST: ClassVar[dict[str, int]] = {**AttentionConfig.LEAST, "right_context_frames": 0, "memory_size": 0}
     MULTIPLES: ClassVar[tuple[str, ...]] = (*AttentionConfig.MULTIPLES, "right_context_frames")
 
     d_model: int = 96
@@ -80,8 +81,46 @@ class Emformer(ChunkedModel):
         self.output = nn.Linear(config.d_model, config.vocab_size)
         state = self.subsampling.state() + self.segment.state()
         for i in range(config.num_layers):
-            state += self.segment.layer_state(f"layer{i}", config.d_model)
+            state += self.segment.layer_state(f"layer{i}", config)
         self.spec = self._spec(state, right)
+
+    def own_channels(self) -> dict[str, list[Group]]:
+        """Of torchaudio's layers: feed-forward channels, heads, and the channels within a head."""
+        found: dict[str, list[Group]] = {"feed_forward_dim": [], "num_heads": [], "head_dim": []}
+        for layer in self._layers():
+            found["feed_forward_dim"].append(group(giving(f"{layer}.pos_ff.1"), reading(f"{layer}.pos_ff.4")))
+            whole, inside = self._heads(f"{layer}.attention")
+            found["num_heads"].append(whole)
+            found["head_dim"] += inside
+        return found
+
+    def _heads(self, attention: str) -> tuple[Group, list[Group]]:
+        """One Linear gives keys, then values."""
+        query, both, output = (f"{attention}.{n}" for n in ("emb_to_query", "emb_to_key_value", "out_proj"))
+        width = self.config.derived()["head_dim"]
+        inner, inside = self.config.num_heads * width, []
+        for start in range(0, inner, width):
+            scored = giving(query, both, start=start)
+            inside.append(group(scored, rooted=(f"{query}.weight", f"{query}.bias")))
+            inside.append(group(giving(both, start=inner + start), reading(output, start=start)))
+        keys_values = giving(both, blocks=2, run=width)
+        return group(giving(query, run=width), keys_values, reading(output, run=width)), inside
+
+    def residual(self) -> list[Axis]:
+        """What torchaudio's layers and the output read and give."""
+        given = ("attention.out_proj", "pos_ff.0", "pos_ff.4", "layer_norm_input", "layer_norm_output")
+        read = ("attention.emb_to_query", "attention.emb_to_key_value", "pos_ff.1")
+        axes = [a for layer in self._layers() for n in given for a in giving(f"{layer}.{n}")]
+        axes += [a for layer in self._layers() for n in read for a in reading(f"{layer}.{n}")]
+        return [*axes, *reading("output")]
+
+    def _layers(self) -> list[str]:
+        return [f"encoder.emformer_layers.{i}" for i in range(self.config.num_layers)]
+
+    def layer_stack(self) -> LayerStack:
+        """Any layer can be left out."""
+        removable = tuple((i,) for i in range(self.config.num_layers))
+        return LayerStack(r"encoder\.emformer_layers\.(\d+)\.", removable)
 
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks and the right context: features (B, T + right, F) and state →
@@ -129,10 +168,13 @@ class Segment:
         """How many rows there were, counted up to what left context and memory reach."""
         return [TensorSpec("processed_frames", (1,), "int64")]
 
-    def layer_state(self, prefix: str, d_model: int) -> list[TensorSpec]:
+    def layer_state(self, prefix: str, config: Config) -> list[TensorSpec]:
         """Keys and values of the left context, and the memory."""
-        shapes = {"keys": self.left, "values": self.left, "memory": self.memory}
-        return [TensorSpec(f"{prefix}_{name}", (1, n, d_model), "float32") for name, n in shapes.items() if n]
+        inner = config.num_heads * config.derived()["head_dim"]
+        shapes = {"keys": (self.left, inner), "values": (self.left, inner)}
+        if self.memory:
+            shapes["memory"] = (self.memory, config.d_model)
+        return [TensorSpec(f"{prefix}_{name}", (1, *shape), "float32") for name, shape in shapes.items()]
 
     def mask(self, processed: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """processed (B,), x (B, N rows + right, D) → what to add to scores, (B N, 1, 1 or queries, keys), and
@@ -214,9 +256,10 @@ def windows(x: Tensor, size: int, step: int) -> Tensor:
 
 def _torchaudio_emformer(config: Config) -> Any:
     """torchaudio's, its memory squashed by tanh as in its own recipe (`emformer_rnnt_base`)."""
-    return import_torchaudio("torchaudio.models").Emformer(
+    own_width = config.d_model != config.num_heads * config.derived()["head_dim"]
+    encoder = import_torchaudio("torchaudio.models").Emformer(
         input_dim=config.d_model,
-        num_heads=config.num_heads,
+        num_heads=1 if own_width else config.num_heads,
         ffn_dim=config.feed_forward_dim,
         num_layers=config.num_layers,
         segment_length=config.chunk_frames // SUBSAMPLING_FACTOR,
@@ -227,3 +270,15 @@ def _torchaudio_emformer(config: Config) -> Any:
         max_memory_size=config.memory_size,
         tanh_on_mem=True,
     )
+    for layer in encoder.emformer_layers if own_width else ():
+        _set_heads(layer.attention, config)
+    return encoder
+
+
+def _set_heads(attention: Any, config: Config) -> None:
+    """Heads that together are not as wide as the model, which torchaudio does not have."""
+    heads, width = config.num_heads, config.derived()["head_dim"]
+    attention.num_heads, attention.scaling = heads, width**-0.5
+    attention.emb_to_query = nn.Linear(config.d_model, heads * width)
+    attention.emb_to_key_value = nn.Linear(config.d_model, 2 * heads * width)
+    attention.out_proj = nn.Linear(heads * width, config.d_model)

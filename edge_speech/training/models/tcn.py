@@ -16,13 +16,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_speech.encoder import TensorSpec
+from edge_speech.training.channels import (
+    Axis,
+    Group,
+    HasChannels,
+    LayerStack,
+    batch_norm,
+    giving,
+    group,
+    reading,
+)
 from edge_speech.training.chunked import ChunkedConfig, ChunkedModel
 from edge_speech.training.layers import Subsampling
 
 
 @dataclass(frozen=True)
 class Config(ChunkedConfig):
-    """Dimensions of the encoder. Layer i has dilation 2 ** (i % dilation_cycle), in rows of log_probs."""
+    """Dimensions of the encoder. Layer i has dilation 2 ** (i % dilation_cycle), in rows of log_probs, and
+    widens to `hidden_dim`; 0 stands for expansion · d_model."""
 
     LIMITS: ClassVar[dict[str, int]] = {
         **ChunkedConfig.LIMITS,
@@ -31,14 +42,20 @@ class Config(ChunkedConfig):
         "expansion": 16,
         "kernel": 255,
         "dilation_cycle": 8,
+        "hidden_dim": 65536,
     }
-    LEAST: ClassVar[dict[str, int]] = {"kernel": 2}
+    LEAST: ClassVar[dict[str, int]] = {"kernel": 2, "hidden_dim": 0}
 
     d_model: int = 64
     num_layers: int = 8
     expansion: int = 2
     kernel: int = 5
     dilation_cycle: int = 4
+    hidden_dim: int = 0
+
+    def derived(self) -> dict[str, int]:
+        """The width of the wide part."""
+        return {"hidden_dim": self.hidden_dim or self.expansion * self.d_model}
 
 
 SIZES = {
@@ -68,6 +85,16 @@ class Tcn(ChunkedModel):
             state += layer.state(f"layer{i}")  # type: ignore[operator]
         self.spec = self._spec(state)
 
+    def residual(self) -> list[Axis]:
+        """What the output reads."""
+        return [*giving("norm"), *reading("output")]
+
+    def layer_stack(self) -> LayerStack:
+        """A whole cycle of dilations can be left out, as the layers after it keep theirs; so can the last."""
+        count, cycle = self.config.num_layers, self.config.dilation_cycle
+        cycles = [tuple(range(i, i + cycle)) for i in range(count - cycle + 1)]
+        return LayerStack(r"layers\.(\d+)\.", tuple(dict.fromkeys([*cycles, (count - 1,)])))
+
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks: features (B, T, F) and state → log_probs (B, T / 4, V) and the next state."""
         cache1, cache2, *caches = state
@@ -78,18 +105,27 @@ class Tcn(ChunkedModel):
         return (self.headed(self.output(self.norm(x))), *next_state)
 
 
-class SeparableLayer(nn.Module):
+class SeparableLayer(nn.Module, HasChannels):
     """Causal depthwise convolution → batch norm → wide Linear → ReLU → Linear, with a residual connection."""
 
     def __init__(self, config: Config, dilation: int) -> None:
         super().__init__()
-        d = config.d_model
+        d, wide = config.d_model, config.derived()["hidden_dim"]
         self.d_model, self.cache_frames = d, (config.kernel - 1) * dilation
         self.depthwise = nn.Conv1d(d, d, config.kernel, dilation=dilation, groups=d)
         self.batch_norm = nn.BatchNorm1d(d)
-        self.expand = nn.Linear(d, config.expansion * d)
-        self.contract = nn.Linear(config.expansion * d, d)
+        self.expand = nn.Linear(d, wide)
+        self.contract = nn.Linear(wide, d)
         self.dropout = nn.Dropout(config.dropout)
+
+    def own_channels(self) -> dict[str, list[Group]]:
+        """The wide part."""
+        return {"hidden_dim": [group(giving("expand"), reading("contract"))]}
+
+    def residual(self) -> list[Axis]:
+        """What goes in, each channel by itself through the convolution, and what comes out."""
+        convolved = [*giving("depthwise"), *batch_norm("batch_norm")]
+        return [*convolved, *reading("expand"), *giving("contract")]
 
     def state(self, prefix: str) -> list[TensorSpec]:
         """The frames before."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from edge_speech.encoder import TensorSpec
+from edge_speech.training.channels import Axis, LayerStack, giving, reading
 from edge_speech.training.chunked import ChunkedModel
 from edge_speech.training.layers import Attention, AttentionConfig, FeedForward, KeyCounter, Subsampling
 
@@ -56,6 +57,14 @@ class Transformer(ChunkedModel):
             state += layer.state(f"layer{i}")  # type: ignore[operator]
         self.spec = self._spec(state)
 
+    def residual(self) -> list[Axis]:
+        """What the output reads."""
+        return [*giving("norm"), *reading("output")]
+
+    def layer_stack(self) -> LayerStack:
+        """Any layer can be left out."""
+        return LayerStack(r"layers\.(\d+)\.", tuple((i,) for i in range(len(self.layers))))
+
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks: features (B, T, F) and state → log_probs (B, T / 4, V) and the next state."""
         cache1, cache2, processed, *caches = state
@@ -73,7 +82,7 @@ class TransformerLayer(nn.Module):
 
     def __init__(self, config: Config, keys: KeyCounter) -> None:
         super().__init__()
-        self.attention = Attention(config.d_model, config.num_heads, keys)
+        self.attention = Attention(config, keys)
         self.feed_forward = FeedForward(config.d_model, config.feed_forward_dim)
         self.dropout = nn.Dropout(config.dropout)
 

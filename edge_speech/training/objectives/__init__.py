@@ -36,6 +36,10 @@ class Objective(nn.Module, ABC):
     def error_rate(self, said: list[str], heard: list[str]) -> float:
         """The error of what was heard where `said` was right."""
 
+    def watched(self, model: Model) -> dict[str, Model]:
+        """What else to count the error of, by name: models made of the weights of `model`."""
+        return {}
+
 
 def available() -> list[str]:
     """Names of the objectives there is a file for."""

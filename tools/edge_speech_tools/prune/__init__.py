@@ -1,1 +1,4 @@
-"""One file per pass: a frozen Config and one run(), LoadedModel → a smaller LoadedModel."""
+"""One file per pass: a frozen Config and one run(), LoadedModel → a smaller LoadedModel.
+
+`ratio.prune_to` joins those that change shapes.
+"""

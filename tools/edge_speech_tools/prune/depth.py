@@ -1,4 +1,4 @@
-"""Fewer layers: those without which log_probs change least are taken out, one after the other.
+"""Fewer layers: those without which log_probs change least are taken out, one choice after the other.
 
 A layer of an encoder with residual connections can be left out and the rest still works.
 """
@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
+from edge_speech.training.channels import LayerStack
 from edge_speech.training.checkpoint import LoadedModel
 from edge_speech_tools.progress import Progress
-from edge_speech_tools.prune.width import rebuilt
+from edge_speech_tools.prune.width import rebuilt, settings_of
 from edge_speech_tools.sensitivity import SILENT, divergence, log_probs_of
 
-FIELD = "num_layers"
+# In `metrics`: the numbers that the layers left had before.
+KEPT = "kept_layers"
 
 
 @dataclass(frozen=True)
 class Config:
-    """`layers` are left."""
+    """`layers` are left, by the setting of the stack."""
 
     layers: int
 
@@ -33,50 +35,71 @@ def run(
     loaded: LoadedModel, features: Sequence[FloatArray], config: Config, progress: Progress = SILENT
 ) -> LoadedModel:
     """Take layers out by their cost on features (T, F) of recordings. Raises InputError."""
-    count = loaded.config.get(FIELD, 0)
-    stack_of(loaded)
+    stack, count = stack_of(loaded), layers_of(loaded)
     if not 1 <= config.layers <= count:
-        raise InputError(f"{FIELD} cannot become {config.layers}; it is {count}")
+        raise InputError(f"{stack.setting} cannot become {config.layers}; it is {count}")
     if config.layers < count and not features:
         raise InputError("which layers matter is measured on recordings; give --calibration MANIFEST")
-    dense = log_probs_of(loaded.model, loaded.model.spec, features)  # type: ignore[union-attr, arg-type]
-    for _ in range(count - config.layers):
-        tried = [without(loaded, i) for i in progress.bar(range(loaded.config[FIELD]), "layers")]
-        costs = [_cost(one, features, dense) for one in tried]
+    dense = rows_of(loaded, features)
+    while (most := layers_of(loaded) - config.layers) > 0:
+        fitting = [gone for gone in stack_of(loaded).removable if len(gone) <= most]
+        tried = [without(loaded, gone) for gone in progress.bar(fitting, "layers")]
+        costs = [mean_kl(dense, one, features) / len(gone) for one, gone in zip(tried, fitting, strict=True)]
         loaded = tried[costs.index(min(costs))]
     return loaded
 
 
-def stack_of(loaded: LoadedModel) -> str:
-    """The name of the list of equal layers. Raises InputError where there is none."""
-    count = loaded.config.get(FIELD)
-    alike = loaded.config.get("dilation_cycle", 1) == 1  # a layer's dilation is that of its place
-    for name, module in loaded.model.named_modules():
-        if alike and isinstance(module, nn.ModuleList) and len(module) == count and _are_equal(module):
-            return str(name)
-    raise InputError(f"the layers of this {loaded.architecture} are not alike, so none can be taken out")
+def stack_of(loaded: LoadedModel) -> LayerStack:
+    """The layers that can be left out. Raises InputError where there are none."""
+    stack: LayerStack | None = loaded.model.layer_stack()  # type: ignore[operator, union-attr]
+    if stack is None or not stack.removable:
+        raise InputError(f"no layer of this {loaded.architecture} can be taken out; the others need each")
+    return stack
 
 
-def without(loaded: LoadedModel, number: int) -> LoadedModel:
-    """The model less layer `number`, counted from 0."""
-    pattern = re.compile(re.escape(stack_of(loaded)) + r"\.(\d+)\.(.*)")
+def layers_of(loaded: LoadedModel) -> int:
+    """How many layers there are, by the setting of the stack."""
+    return int(settings_of(loaded)[stack_of(loaded).setting])
+
+
+def without(loaded: LoadedModel, gone: Sequence[int]) -> LoadedModel:
+    """The model less the layers with the numbers `gone`."""
+    stack = stack_of(loaded)
+    numbers = [number_in(stack, name) for name in loaded.model.state_dict()]
+    present = sorted({n for n in numbers if n is not None})
+    left = [n for n in present if n not in gone]
+    place = {old: present[i] for i, old in enumerate(left)}
     state: dict[str, Tensor] = {}
-    for name, value in loaded.model.state_dict().items():
-        match = pattern.fullmatch(name)
-        if match is None:
+    for (name, value), number in zip(loaded.model.state_dict().items(), numbers, strict=True):
+        if number is None:
             state[name] = value
-        elif (place := int(match[1])) != number:
-            state[f"{stack_of(loaded)}.{place - (place > number)}.{match[2]}"] = value
-    return rebuilt(loaded, {FIELD: loaded.config[FIELD] - 1}, state)
+        elif number in place:
+            state[renumbered(stack, name, place[number])] = value
+    changed = rebuilt(loaded, {stack.setting: layers_of(loaded) - len(gone)}, state)
+    before = loaded.metrics.get(KEPT, present)
+    kept = [before[present.index(n)] for n in left]
+    return replace(changed, metrics={**changed.metrics, KEPT: kept})
 
 
-def _are_equal(layers: nn.ModuleList) -> bool:
-    shapes = [{n: t.shape for n, t in layer.state_dict().items()} for layer in layers]
-    return all(one == shapes[0] for one in shapes)
+def number_in(stack: LayerStack, name: str) -> int | None:
+    """The number of the layer that a parameter is of, None where it is of none."""
+    match = re.match(stack.pattern, name)
+    return int(match[1]) if match else None
 
 
-def _cost(loaded: LoadedModel, features: Sequence[FloatArray], dense: list[Tensor]) -> float:
+def renumbered(stack: LayerStack, name: str, number: int) -> str:
+    """The name of the same parameter of the layer `number`."""
+    match = re.match(stack.pattern, name)
+    assert match is not None
+    return f"{name[: match.start(1)]}{number}{name[match.end(1) :]}"
+
+
+@torch.inference_mode()
+def rows_of(loaded: LoadedModel, features: Sequence[FloatArray]) -> list[Tensor]:
+    """log_probs (rows, V) of each recording."""
+    return log_probs_of(loaded.model, loaded.model.spec, features)  # type: ignore[union-attr, arg-type]
+
+
+def mean_kl(dense: list[Tensor], loaded: LoadedModel, features: Sequence[FloatArray]) -> float:
     """Mean divergence of a row from the dense model's, in nats."""
-    with torch.inference_mode():
-        found = log_probs_of(loaded.model, loaded.model.spec, features)  # type: ignore[union-attr, arg-type]
-    return divergence(dense, found).mean_kl
+    return divergence(dense, rows_of(loaded, features)).mean_kl

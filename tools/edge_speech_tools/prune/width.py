@@ -1,88 +1,81 @@
-"""Narrower feed-forward layers: in each block the channels that matter least are taken out.
+"""Narrower: of every group of channels that a setting counts, those that matter least are taken out.
 
-Which axes of which parameters hold the channels is not written down for each architecture: a model is built
-at two widths, and the axes that differ are those. Channels of one block are its own; what is carried from
-block to block keeps its width.
+Which axes of which parameters hold the channels is what the architecture declares (`training/channels.py`).
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edge_speech.encoder import FloatArray
 from edge_speech.errors import InputError
 from edge_speech.training import models
+from edge_speech.training.channels import Group
 from edge_speech.training.checkpoint import LoadedModel
 from edge_speech_tools.prune import importance
-
-FIELD = "feed_forward_dim"
 
 
 @dataclass(frozen=True)
 class Config:
-    """`width` channels are left in each block; `importance` is one of `importance.MEASURES`."""
+    """`width` channels are left of what `setting` counts; `importance` is one of `importance.MEASURES`."""
 
+    setting: str
     width: int
     importance: str = "taylor"
 
 
-@dataclass(frozen=True)
-class Axis:
-    """An axis of a parameter that holds a block's channels."""
-
-    parameter: str
-    axis: int
-
-
 def run(loaded: LoadedModel, features: Sequence[FloatArray], config: Config) -> LoadedModel:
     """Take channels out. features (T, F) of recordings are for the importance. Raises InputError."""
-    blocks = blocks_of(loaded)
-    if not 1 <= config.width <= loaded.config[FIELD]:
-        raise InputError(f"{FIELD} cannot become {config.width}; it is {loaded.config[FIELD]}")
-    scores = importance.channels(loaded.model, blocks, features, config.importance)
-    state = dict(loaded.model.state_dict())
-    for name, axes in blocks.items():
-        kept = scores[name].topk(config.width).indices.sort().values
-        for one in axes:
-            state[one.parameter] = state[one.parameter].index_select(one.axis, kept).contiguous()
-    return rebuilt(loaded, {FIELD: config.width}, state)
+    counted = counted_groups(loaded, config.setting)
+    count = counted[0][1]
+    if not 1 <= config.width <= count:
+        raise InputError(f"{config.setting} cannot become {config.width}; it is {count}")
+    scores = importance.channels(loaded.model, counted, features, config.importance)
+    return narrowed(loaded, config.setting, config.width, scores)
 
 
-def blocks_of(loaded: LoadedModel) -> dict[str, list[Axis]]:
-    """The axes that hold feed-forward channels, by block. Raises InputError where there are none."""
-    if FIELD not in loaded.config:
-        raise InputError(f"a {loaded.architecture} has no {FIELD} to prune")
-    wide, narrow = loaded.config[FIELD], loaded.config[FIELD] - 1
-    if narrow < 1:
-        raise InputError(f"{FIELD} is {wide}; there is nothing left to prune")
-    other = _shapes(loaded.architecture, {**loaded.config, FIELD: narrow})
-    blocks: dict[str, list[Axis]] = defaultdict(list)
-    for name, shape in _shapes(loaded.architecture, loaded.config).items():
-        for axis, sizes in enumerate(zip(shape, other[name], strict=True)):
-            if sizes == (wide, narrow):
-                blocks[name.rsplit(".", 2)[0]].append(Axis(name, axis))
-            elif sizes[0] != sizes[1]:
-                raise InputError(f"axis {axis} of {name} is {sizes[0]} for a {FIELD} of {wide}")
-    return dict(blocks)
+def counted_groups(loaded: LoadedModel, setting: str) -> list[tuple[Group, int]]:
+    """The groups of a setting, and how many channels each has. Raises InputError where there are none."""
+    groups = loaded.model.channels().get(setting)  # type: ignore[operator, union-attr]
+    if not groups:
+        raise InputError(f"a {loaded.architecture} has no {setting} to prune")
+    return [(group, settings_of(loaded)[setting]) for group in groups]
+
+
+def narrowed(loaded: LoadedModel, setting: str, width: int, scores: Sequence[Tensor]) -> LoadedModel:
+    """The model with those `width` channels of every group that have the highest of `scores` (C,)."""
+    state, counted = dict(loaded.model.state_dict()), counted_groups(loaded, setting)
+    gone: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
+    for (group, count), score in zip(counted, scores, strict=True):
+        least = score.argsort(descending=True, stable=True)[width:]
+        for axis in group.axes:
+            gone[axis.parameter, axis.axis].append(axis.places(count)[least].flatten())
+    for (name, dimension), places in gone.items():
+        left = torch.ones(state[name].shape[dimension], dtype=torch.bool)
+        left[torch.cat(places)] = False
+        state[name] = state[name].index_select(dimension, left.nonzero()[:, 0]).contiguous()
+    for name in {name for group, _ in counted for name in group.rooted}:
+        state[name] = state[name] * math.sqrt(width / counted[0][1])
+    return rebuilt(loaded, {setting: width}, state)
+
+
+def settings_of(loaded: LoadedModel) -> dict[str, Any]:
+    """The config, with the settings written out that follow from others."""
+    return {**models.config_of(loaded.model), **loaded.model.config.derived()}
 
 
 def rebuilt(loaded: LoadedModel, changes: dict[str, Any], state: dict[str, Tensor]) -> LoadedModel:
     """A model of the changed config with the weights in `state`; scales and dev figures are not kept."""
-    config = {**loaded.config, **changes}
+    config = {**settings_of(loaded), **changes}
     model = models.build(loaded.architecture, config)
     model.load_state_dict(state)
     model.eval()
     metrics = {k: v for k, v in loaded.metrics.items() if not k.startswith("dev_")}
     return LoadedModel(model, loaded.tokens, loaded.frontend, loaded.architecture, config, metrics)
-
-
-def _shapes(architecture: str, config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        model: nn.Module = models.build(architecture, config)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
