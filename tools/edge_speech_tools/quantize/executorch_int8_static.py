@@ -25,8 +25,9 @@ class Config:
     """How ranges are measured. Scales of weights and inputs that the checkpoint has take their place;
     ranges of outputs, which XNNPACK's kernels round too, are always measured.
 
-    Weights get all eight bits: XNNPACK's kernels add up in 32. The first and the last layer and
-    convolutions (ExecuTorch 1.4 fails to lower quantised Conv1d) stay in fp32; recurrent layers compute in integers whose ranges are those of the moment.
+    Weights get all eight bits: XNNPACK's kernels add up in 32. The first and the last layer stay in fp32, and
+    convolutions, which ExecuTorch 1.4 fails to lower when they are Conv1d; recurrent layers compute in
+    integers whose ranges are those of the moment.
     """
 
     calibration: CalibrationConfig = field(default_factory=lambda: CalibrationConfig(weight_bits=8))
