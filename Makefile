@@ -34,13 +34,23 @@ all: lint test
 	$(BIN)/pip install --quiet flashlight-text==0.0.7 || echo "flashlight-text does not install here: its tests will be skipped"
 	touch $@
 
+# TensorRT's Python bindings without TensorRT: what our code calls is held against them. Those of 10.16 and 11.4
+# are required, those of JetPack 6 (8.6, 10.3) where they install.
+BINDINGS := .venv/bindings
+.venv/.bindings: .venv/.torch
+	$(BIN)/pip install --quiet --no-deps --target $(BINDINGS)/10.16.1.11 tensorrt-cu13-bindings==10.16.1.11
+	$(BIN)/pip install --quiet --no-deps --target $(BINDINGS)/11.4.0.106 tensorrt-cu13-bindings==11.4.0.106
+	$(BIN)/pip install --quiet --no-deps --target $(BINDINGS)/10.3.0 tensorrt-cu12-bindings==10.3.0 || echo "the bindings of TensorRT 10.3 do not install here: their tests will be skipped"
+	$(BIN)/pip install --quiet --no-deps --target $(BINDINGS)/8.6.1 tensorrt-bindings==8.6.1 || echo "the bindings of TensorRT 8.6 do not install here: their tests will be skipped"
+	touch $@
+
 demo: .venv/.built
 	$(BIN)/edge-speech optimize $(DIGITS)/model.pt --target $(DEMO_TARGET) --eval $(DIGITS)/clips.jsonl \
 	    --calibration $(DIGITS)/calibration.jsonl --output build/demo --force
 	$(BIN)/edge-speech eval build/demo $(DIGITS)/clips.jsonl --details
 	$(BIN)/edge-speech bench build/demo
 
-test: .venv/.built .venv/.peers
+test: .venv/.built .venv/.peers .venv/.bindings
 	$(BIN)/python -m pytest --fail-on-skip
 
 lint: .venv/.built

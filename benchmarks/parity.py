@@ -109,7 +109,14 @@ def rows_of(name: str, loaded: LoadedModel, heard: Heard) -> Iterator[dict[str, 
     wanted = list(decode_reference(line, reference, Progress(False).bar(heard.recordings, name)))
     with tempfile.TemporaryDirectory() as folder:
         features = CalibrationSet(heard.calibration, line.frontend)
-        source = Source(reference.model, reference.spec, Path(folder), features)
+        source = Source(
+            reference.model,
+            reference.spec,
+            Path(folder),
+            features,
+            frontend=line.frontend,
+            tokens=line.tokens,
+        )
         for stem, one in in_order(load_passes()):
             row = {"model": name, "backend": one.BACKEND, "precision": one.PRECISION}
             try:

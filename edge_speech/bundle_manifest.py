@@ -92,7 +92,7 @@ def parse_manifest(data: object, where: str) -> Manifest:
     manifest = Manifest(
         target=table.text("target"),
         frontend=dict(table.table("frontend").data),
-        encoder=_parse_spec(table.table("encoder")),
+        encoder=parse_spec(table.table("encoder")),
         decoder=parse_decoder(table.table("decoder"), _vocab_size(table.table("encoder"))),
         tokens=_parse_entry(table.table("tokens"), _TOKENS_LIMIT),
         artifacts=tuple(_parse_artifact(t) for t in table.tables("artifacts", _FILES_LIMIT)),
@@ -145,7 +145,7 @@ def _check_names(manifest: Manifest, where: str) -> None:
         raise InputError(f"{where}: 'artifacts' must name at least one artifact")
 
 
-def _parse_spec(table: Table) -> StreamingSpec:
+def parse_spec(table: Table) -> StreamingSpec:
     """StreamingSpec with every size inside limits that keep a step's buffers allocatable."""
     spec = StreamingSpec(
         chunk_frames=table.integer("chunk_frames", 1, 10_000),

@@ -7,18 +7,20 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from edge_speech.errors import CheckFailed, InputError
+from edge_speech.errors import CheckFailed, FellBack, InputError
 
 COMMANDS = (
     "targets",
     "train",
     "plot",
     "prune",
+    "import",
     "optimize",
     "transcribe",
     "eval",
@@ -26,18 +28,20 @@ COMMANDS = (
     "keywords",
     "bench",
     "verify",
+    "build-engine",
     "inspect",
     "pack",
     "lm",
     "data",
 )
+_FILES = {"import": "import_model", "build-engine": "build_engine"}  # what is no name of a module
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 _DESCRIPTION = """\
 Streaming speech recognition on devices: from a PyTorch CTC model to a bundle, and from a bundle to text.
 
   on the host     train ─▶ model.pt ─▶ optimize ─▶ bundle
-  on the device   bundle ─▶ transcribe, eval, keywords, bench, verify
+  on the device   bundle ─▶ build-engine (TensorRT), transcribe, eval, keywords, bench, verify
 """
 _EPILOG = """\
 exit codes: 0 done, 1 a check failed, 2 bad input or usage (one line says what and why)
@@ -90,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edge-speech {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name in COMMANDS:
-        module = importlib.import_module(f"edge_speech.commands.{name}")
+        module = importlib.import_module(f"edge_speech.commands.{_FILES.get(name, name)}")
         _add_command(commands, name, module)
     return parser
 
@@ -120,7 +124,10 @@ def _add_command(commands: argparse._SubParsersAction[_Parser], name: str, modul
 
 
 def _run(args: argparse.Namespace) -> None:
-    document = args.module.run(args)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FellBack)
+        warnings.showwarning = _warner(warnings.showwarning)
+        document = args.module.run(args)
     if document is None:  # another process of the group says it
         return
     if args.json:
@@ -130,6 +137,18 @@ def _run(args: argparse.Namespace) -> None:
     sys.stdout.flush()
     if hasattr(args.module, "check"):
         args.module.check(document, args)
+
+
+def _warner(others: Callable[..., None]) -> Callable[..., None]:
+    """Our own warnings in one line, `others` for the rest."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, FellBack):
+            print(f"edge-speech: {message}", file=sys.stderr)
+        else:
+            others(message, category, *where)
+
+    return show
 
 
 def _explain(error: Exception) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
+Tensors = dict[str, tuple[str, tuple[int, ...]]]  # name → (numpy dtype name, shape)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,16 @@ class StreamingSpec:
         """Name of the graph output that becomes state `name` of the following step."""
         return f"next_{name}"
 
+    def inputs(self) -> Tensors:
+        """What a step reads, by the names of an exported graph, in its order."""
+        features = {"features": ("float32", (1, self.window_frames, self.num_features))}
+        return features | {t.name: (t.dtype, t.shape) for t in self.state}
+
+    def outputs(self) -> Tensors:
+        """What a step writes."""
+        log_probs = {"log_probs": ("float32", (1, self.output_frames, self.vocab_size))}
+        return log_probs | {self.next_name(t.name): (t.dtype, t.shape) for t in self.state}
+
     @staticmethod
     def from_dict(data: dict[str, Any]) -> StreamingSpec:
         """Inverse of `dataclasses.asdict`. Raises KeyError or TypeError on missing or odd fields."""
@@ -93,3 +104,13 @@ class Encoder(Protocol):
         features (window_frames, num_features) is read by every step; log_probs (output_frames, vocab_size) is
         written by it. Fixed buffers let an engine bind them once and copy nothing.
         """
+
+
+def step_buffers(encoder: Encoder) -> tuple[FloatArray, FloatArray]:
+    """Zeroed features and log_probs to open a stream of `encoder` on.
+
+    They are in its own kind of memory where it has one: such an encoder has `allocate(shape)`.
+    """
+    spec, allocate = encoder.spec, getattr(encoder, "allocate", lambda shape: np.zeros(shape, np.float32))
+    features = allocate((spec.window_frames, spec.num_features))
+    return features, allocate((spec.output_frames, spec.vocab_size))

@@ -1,4 +1,4 @@
-"""The two ways a command ends badly; both are one line for a person."""
+"""How a command ends badly, each in one line for a person."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,11 @@ class InputError(ValueError):
 
 class CheckFailed(RuntimeError):
     """A check did not hold (exit code 1): accuracy gate, parity, verification."""
+
+
+class EngineRefused(InputError):
+    """An engine that was built on a device but is not for this one, or damaged; another may run instead."""
+
+
+class FellBack(UserWarning):
+    """The engine meant for this device was refused, and another runs in its place."""

@@ -46,6 +46,13 @@ class Table:
             raise self.wrong(key, f"an integer from {low} to {high}")
         return value
 
+    def boolean(self, key: str, default: bool | None = None) -> bool:
+        """True or false."""
+        value = self.data.get(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
     def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
         """A finite number of [low, high]."""
         value = self.data.get(key, default)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +17,16 @@ from edge_speech.audio import read_audio
 from edge_speech.bundle import Artifact, Bundle, read_bundle
 from edge_speech.ctc import CtcConfig, core_config, core_lm
 from edge_speech.decoder import bundle_decoder, changed
-from edge_speech.encoder import Encoder, FloatArray
+from edge_speech.encoder import Encoder, FloatArray, step_buffers
 from edge_speech.endpoint import EndpointConfig, core_endpoint
 from edge_speech.errors import InputError
 from edge_speech.features import FrontendConfig, frontend_from_dict, native_config
 from edge_speech.hotwords import Hotword, as_hotwords
 from edge_speech.timed_log import Timed, TimedLog, Token, Word
 from edge_speech.vad import Vad, open_for_stream
+
+if TYPE_CHECKING:
+    from edge_speech.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,7 @@ class Stream:
         vad: Vad | None = None,
     ) -> None:
         spec, encoder = recognizer.encoder.spec, recognizer.encoder
-        features = np.zeros((spec.window_frames, spec.num_features), np.float32)
-        log_probs = np.zeros((spec.output_frames, spec.vocab_size), np.float32)
+        features, log_probs = step_buffers(encoder)
         self._symbols = recognizer.tokens
         self._settled = _Settled()
         self._lock = threading.Lock()  # a screen may read results while a microphone feeds
@@ -245,26 +248,38 @@ class Recognizer:
         self.encoder, self.frontend = encoder, frontend
         self.tokens, self.blank_id, self.decoder = tuple(tokens), blank_id, decoder
         self.artifact: Artifact | None = None
+        self.selection: Selection | None = None
 
     @classmethod
     def load(cls, path: Path | str, backend: str = "auto", num_threads: int = 1) -> Recognizer:
-        """Load a bundle; "auto" takes its first verified artifact that this install can run.
+        """Load a bundle; "auto" takes the fastest of its artifacts that are verified, or were built on this
+        device, and that this install can run: see edge_speech.selection, and `selection` for what was found.
 
-        Raises InputError: not a bundle, damaged, unknown backend, or nothing in it runs here.
+        What does not load here, such as an engine of another device, is passed over with a warning
+        (FellBack). Raises InputError: not a bundle, damaged, unknown backend, or nothing in it runs here.
         """
+        from edge_speech.selection import load_fastest
+
         bundle = read_bundle(path)
-        return cls.from_artifact(bundle, choose_artifact(bundle, backend), num_threads)
+        candidates = runnable_artifacts(bundle, backend)
+        if backend != "auto":
+            return cls.from_artifact(bundle, candidates[0], num_threads)
+        recognizer, selection = load_fastest(bundle, candidates, Path(path), num_threads)
+        recognizer.selection = selection
+        return recognizer
 
     @classmethod
     def from_artifact(cls, bundle: Bundle, artifact: Artifact, num_threads: int = 1) -> Recognizer:
         """Load one artifact of a bundle. Raises InputError."""
         if not isinstance(num_threads, int) or not 1 <= num_threads <= 1024:
             raise InputError(f"num_threads is {num_threads!r}; allowed: 1 to 1024")
-        manifest = bundle.manifest
-        frontend = frontend_from_dict(manifest.frontend)
-        path = bundle.verified_path(artifact)
-        encoder = backends.load_encoder(artifact.backend, path, manifest.encoder, num_threads)
-        blank_id, decoder = manifest.decoder["blank_id"], bundle_decoder(bundle)
+        return cls.with_encoder(bundle, artifact, backends.load_artifact(bundle, artifact, num_threads))
+
+    @classmethod
+    def with_encoder(cls, bundle: Bundle, artifact: Artifact, encoder: Encoder) -> Recognizer:
+        """A bundle's line with an artifact that is loaded already. Raises InputError."""
+        frontend = frontend_from_dict(bundle.manifest.frontend)
+        blank_id, decoder = bundle.manifest.decoder["blank_id"], bundle_decoder(bundle)
         recognizer = cls(encoder, frontend, bundle.tokens, blank_id, decoder)
         recognizer.artifact = artifact
         return recognizer
@@ -308,15 +323,24 @@ class Recognizer:
 
 
 def choose_artifact(bundle: Bundle, backend: str = "auto") -> Artifact:
-    """The best artifact of `backend`; of "auto", the first verified one that runs here. Raises InputError."""
+    """The first of `runnable_artifacts`."""
+    return runnable_artifacts(bundle, backend)[0]
+
+
+def runnable_artifacts(bundle: Bundle, backend: str = "auto") -> list[Artifact]:
+    """Of `backend`, or of all with "auto", what this install can run, best first: verified, or with an engine
+    that was built on a device. Raises InputError when there is none."""
     candidates = [a for a in bundle.manifest.artifacts if backend in ("auto", a.backend)]
-    verified = [
-        a for a in candidates if a.status == "verified" or (a.status == "built" and backend != "auto")
-    ]
-    for artifact in verified:
-        if not backends.missing(artifact.backend):
-            return artifact
-    raise InputError(f"{bundle.root}: {_why_none(bundle, backend, candidates, verified)}")
+    usable = [a for a in candidates if _is_usable(bundle, a, backend)]
+    runnable = [a for a in usable if not backends.missing(a.backend)]
+    if not runnable:
+        raise InputError(f"{bundle.root}: {_why_none(bundle, backend, candidates, usable)}")
+    return runnable
+
+
+def _is_usable(bundle: Bundle, artifact: Artifact, backend: str) -> bool:
+    asked_for = artifact.status == "built" and backend != "auto"
+    return artifact.status == "verified" or asked_for or backends.has_engine(bundle, artifact)
 
 
 def _why_none(bundle: Bundle, backend: str, candidates: list[Artifact], verified: list[Artifact]) -> str:

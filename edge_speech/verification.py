@@ -109,11 +109,16 @@ def _check_text(bundle: Bundle, config: CtcConfig | None, log_probs: FloatArray)
 def _check_artifact(
     bundle: Bundle, artifact: Artifact, waveform: FloatArray | None, log_probs: FloatArray | None
 ) -> ArtifactCheck:
-    names = artifact.path, artifact.backend, artifact.precision, artifact.status
-    runs = artifact.status != "planned" and not backends.missing(artifact.backend)
-    if not runs or waveform is None or log_probs is None:
-        return ArtifactCheck(*names, None, None)
-    recognizer = Recognizer.from_artifact(bundle, artifact)
+    here = artifact.status != "planned" or backends.has_engine(bundle, artifact)
+    if not here or backends.missing(artifact.backend) or waveform is None or log_probs is None:
+        return ArtifactCheck(artifact.path, artifact.backend, artifact.precision, artifact.status, None, None)
+    return compare(Recognizer.from_artifact(bundle, artifact), artifact, waveform, log_probs)
+
+
+def compare(
+    recognizer: Recognizer, artifact: Artifact, waveform: FloatArray, log_probs: FloatArray
+) -> ArtifactCheck:
+    """What `recognizer`, which runs `artifact`, makes of the golden waveform. Raises CheckFailed."""
     stream = recognizer.create_stream(keep_log_probs=True, beam_size=1)
     stream.accept_waveform(waveform, recognizer.frontend.sample_rate)
     stream.input_finished()
@@ -121,6 +126,7 @@ def _check_artifact(
     difference = _largest_difference(rows, log_probs, artifact.path)
     agreement = float(np.mean(rows.argmax(axis=1) == log_probs.argmax(axis=1))) if len(rows) else 1.0
     _judge(artifact, difference, agreement)
+    names = artifact.path, artifact.backend, artifact.precision, artifact.status
     return ArtifactCheck(*names, difference, agreement)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+pytest.register_assert_rewrite("board")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

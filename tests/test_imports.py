@@ -90,6 +90,7 @@ def test_few_commands_reach_the_host_side() -> None:
         "eval": {"edge_speech.training.distributed"},
         "optimize": {"edge_speech_tools.pipeline"},
         "prune": {"edge_speech_tools.prune.command"},
+        "import_model": {"edge_speech_tools.importing.command"},
     }
 
 

@@ -108,33 +108,68 @@ def test_limits_of_the_target(
     assert all("onnxruntime/fp32" in one.message for one in found)
 
 
-def graph(path: Path, op_type: str, length: int | str) -> Path:
+def graph(path: Path, op_type: str, length: int | str, opset: int = 13) -> Path:
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, length]) for n in ("x", "y")]
     made = helper.make_graph([helper.make_node(op_type, ["x"], ["y"])], "g", values[:1], values[1:])
-    onnx.save(helper.make_model(made), path)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)]), path)
     return path
 
 
 def test_a_graph_with_an_operator_that_tensorrt_lacks(tmp_path: Path) -> None:
-    lacking = linter.operators_lacking()
     bad = graph(tmp_path / "bad.onnx", "Det", 4)
-    (found,) = linter.lint_graph(bad, "tensorrt", lacking)
+    (found,) = linter.lint_graph(bad, "tensorrt", "8.6.2")
     assert (found.check, found.severity) == ("operator", linter.ERROR)
-    assert "Det" in found.message
-    assert linter.lint_graph(bad, "onnxruntime", lacking) == []
-    assert linter.lint_graph(graph(tmp_path / "good.onnx", "Relu", 4), "tensorrt", lacking) == []
+    assert "tensorrt 8.6 lacks Det" in found.message
+    assert linter.lint_graph(bad, "onnxruntime") == []
+    assert linter.lint_graph(graph(tmp_path / "good.onnx", "Relu", 4), "tensorrt", "8.2.1") == []
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [("8.5.2", "tensorrt 8.5 does not document LayerNormalization"), ("8.6", None), (None, None)],
+)
+def test_what_a_newer_tensorrt_has_is_left_to_the_board(
+    version: str, said: str | None, tmp_path: Path
+) -> None:
+    found = linter.lint_graph(graph(tmp_path / "norm.onnx", "LayerNormalization", 4), "tensorrt", version)
+    assert [one.severity for one in found] == ([linter.WARNING] if said else [])
+    assert said is None or said in found[0].message
+
+
+def test_an_opset_that_a_version_does_not_document(tmp_path: Path) -> None:
+    path = graph(tmp_path / "new.onnx", "Relu", 4, opset=18)
+    (found,) = linter.lint_graph(path, "tensorrt", "8.6.2")
+    assert (found.severity, "opset 18" in found.message) == (linter.WARNING, True)
+    assert linter.lint_graph(path, "tensorrt", "10.3.0") == []
+
+
+@pytest.mark.parametrize(
+    ("version", "table"),
+    [
+        ("8.2.1", "8.4"),
+        ("8.5.2", "8.5"),
+        ("8.6.2", "8.6"),
+        ("10.3.0", "10.0"),
+        ("10.16", "10.15"),
+        ("12.0", "11.0"),
+    ],
+)
+def test_the_table_of_a_version(version: str, table: str) -> None:
+    assert linter.table_of(linter.operators_lacking()["tensorrt"], version)["version"] == table
 
 
 def test_a_graph_of_unknown_shape(tmp_path: Path) -> None:
-    (found,) = linter.lint_graph(graph(tmp_path / "a.onnx", "Relu", "T"), "onnxruntime", {})
+    (found,) = linter.lint_graph(graph(tmp_path / "a.onnx", "Relu", "T"), "onnxruntime")
     assert (found.check, found.severity) == ("dynamic-shape", linter.WARNING)
 
 
 def test_the_table_names_operators_that_exist() -> None:
     known = {schema.name for schema in onnx.defs.get_all_schemas_with_history()}
-    for table in linter.operators_lacking().values():
+    for table in [table for tables in linter.operators_lacking().values() for table in tables]:
+        assert set(table) - {"unconfirmed"} == {"version", "opset", "source", "lacks"}
         assert table["source"].startswith("https://")
-        assert set(table["lacks"]) - known <= {"SequenceLength", "NegativeLogLikelihoodLoss"}
+        odd = {"SequenceLength", "NegativeLogLikelihoodLoss", "OptionalGetElement", "OptionalHasElement"}
+        assert set(table["lacks"]) - known <= odd
 
 
 def told(name: str, words: int, seconds: float) -> RecordingSet:

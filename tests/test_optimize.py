@@ -18,6 +18,8 @@ import torch
 
 from edge_speech import bundle
 from edge_speech.audio import read_audio
+from edge_speech.cli import build_parser
+from edge_speech.engine_recipe import read_recipe
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech.features import FbankConfig, frontend_to_dict
 from edge_speech.manifest import read_manifest
@@ -202,11 +204,9 @@ def test_jetson_is_planned_with_a_fallback(model: Path, tmp_path: Path) -> None:
     manifest = bundle.verify_bundle(tmp_path / "bundle").manifest
     planned, fallback = manifest.artifacts
     assert (planned.backend, planned.precision, planned.status) == ("tensorrt", "fp16", "planned")
-    assert planned.command is not None
-    assert "--stronglyTyped" in planned.command
+    assert planned.command == "edge-speech build-engine BUNDLE --precision fp16"
     assert (fallback.backend, fallback.status) == ("onnxruntime", "verified")
-    recipe = json.loads((tmp_path / "bundle" / "tensorrt_recipe.json").read_text(encoding="utf-8"))
-    assert recipe["onnx_sha256"] == planned.sha256
+    assert read_recipe(tmp_path / "bundle" / "encoder.fp16.engine.toml").onnx_sha256 == planned.sha256
     assert [r["backend"] for r in report["performance"]["results"]] == ["onnxruntime"]
     assert report["quality"] is None
     assert report["provenance"]["golden"].startswith("synthetic")
@@ -216,7 +216,7 @@ def test_an_existing_output_is_refused_before_any_work(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bundle").mkdir()
-    monkeypatch.setattr(job, "load_model", lambda path: pytest.fail("work was begun"))
+    monkeypatch.setattr(job, "load_any", lambda path: pytest.fail("work was begun"))
     with pytest.raises(InputError, match="--force"):
         pipeline.optimize(config_of(model, tmp_path / "bundle", "linux-x86_64"))
 
@@ -318,18 +318,8 @@ def test_a_manifest_that_names_missing_files_is_refused(model: Path, tmp_path: P
 def test_dry_run_prints_the_plan_and_reads_no_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = {"model": "missing.pt", "target": "linux-x86_64", "output": str(tmp_path / "bundle")}
-    left = {"eval": None, "calibration": None, "backends": None, "precision": "auto", "accuracy_budget": 0.5}
-    left |= {
-        "device_bench": None,
-        "beam_size": None,
-        "lm": None,
-        "lm_level": None,
-        "lm_weight": None,
-        "word_bonus": None,
-    }
-    switches = {"force": False, "quiet": False, "json": False, "dry_run": True}
-    result = pipeline.run_command(argparse.Namespace(**given, **left, **switches))
+    arguments = ["optimize", "missing.pt", "--target", "linux-x86_64", "-o", str(tmp_path / "bundle")]
+    result = pipeline.run_command(build_parser().parse_args([*arguments, "--dry-run"]))
     assert "parity" in capsys.readouterr().out
     assert result["plan"]["steps"][0]["action"] == "load"
     assert list(tmp_path.iterdir()) == []

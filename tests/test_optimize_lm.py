@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -191,7 +192,9 @@ def test_the_gate_compares_like_with_like(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"x")
     result = PassResult(tmp_path / "x.onnx", "onnxruntime", "fp32", "built", "onnxruntime")
     quality = {PYTORCH: Quality(score(1), score(6)), result.key: Quality(score(3), score(5))}
-    candidate = pipeline._candidate(result, Measured((result,), {}, quality, {}, "x"))
+    candidate = pipeline._candidate(
+        result, SimpleNamespace(device_bench={}), Measured((result,), {}, quality, {}, "x")
+    )
     assert candidate.wer_added == pytest.approx(20.0)
 
 

@@ -306,7 +306,7 @@ def test_a_supernet_gives_its_networks(job: Job, monkeypatch: pytest.MonkeyPatch
 
     def subnetwork(one: LoadedModel, changes: dict[str, int]) -> LoadedModel:
         assert changes == {"num_layers": 1}
-        return depth.without(loaded, 1)
+        return depth.without(loaded, [1])
 
     fake = SimpleNamespace(subnetwork=subnetwork)
     monkeypatch.setattr(search_model, "supernet", fake)

@@ -1,7 +1,8 @@
 """Engines, one file each: `edge_speech/backends/NAME.py` has `load(path, spec, num_threads) -> Encoder`.
 
-Each file also names the module it needs (`REQUIRES`) and the pip extra that brings it (`EXTRA`), and imports
-it only inside `load`.
+Each file also names the modules it needs (`REQUIRES`) and what brings them (`EXTRA`), and imports them only
+inside `load`. One whose engines are built on the device has `has_engine(bundle, artifact)` and
+`find_engine(bundle, artifact)`, the path that `load` takes.
 """
 
 from __future__ import annotations
@@ -10,8 +11,33 @@ import importlib
 import importlib.util
 from pathlib import Path
 
+from edge_speech.bundle import Artifact, Bundle
 from edge_speech.encoder import Encoder, StreamingSpec
 from edge_speech.errors import InputError
+
+
+def load_artifact(bundle: Bundle, artifact: Artifact, num_threads: int = 1) -> Encoder:
+    """Load an artifact of a bundle, or the engine that was built from it on this device.
+
+    Raises InputError; of it EngineRefused for an engine that is not for this device, or damaged.
+    """
+    problem = missing(artifact.backend)
+    if problem:
+        raise InputError(problem)
+    path = bundle.verified_path(artifact)
+    if artifact.status == "planned":
+        path = importlib.import_module(f"edge_speech.backends.{artifact.backend}").find_engine(
+            bundle, artifact
+        )
+    return load_encoder(artifact.backend, path, bundle.manifest.encoder, num_threads)
+
+
+def has_engine(bundle: Bundle, artifact: Artifact) -> bool:
+    """Whether an engine was built from a planned artifact; only loading it tells whether for this device."""
+    if artifact.status != "planned" or artifact.backend not in available():
+        return False
+    module = importlib.import_module(f"edge_speech.backends.{artifact.backend}")
+    return hasattr(module, "has_engine") and module.has_engine(bundle, artifact)
 
 
 def load_encoder(backend: str, path: Path, spec: StreamingSpec, num_threads: int = 1) -> Encoder:
@@ -35,6 +61,5 @@ def missing(backend: str) -> str | None:
     if backend not in known:
         return f"unknown backend {backend!r}; this install knows {', '.join(known)}"
     module = importlib.import_module(f"edge_speech.backends.{backend}")
-    if importlib.util.find_spec(module.REQUIRES) is None:
-        return f"backend {backend!r} needs {module.REQUIRES}; install it with `{module.EXTRA}`"
-    return None
+    absent = [name for name in module.REQUIRES.split() if importlib.util.find_spec(name) is None]
+    return f"backend {backend!r} needs {absent[0]}; install it with `{module.EXTRA}`" if absent else None

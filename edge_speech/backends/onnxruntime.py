@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_speech.encoder import EncoderStream, FloatArray, StreamingSpec
+from edge_speech.encoder import EncoderStream, FloatArray, StreamingSpec, Tensors
 from edge_speech.errors import InputError
 
 REQUIRES = "onnxruntime"
@@ -24,7 +24,6 @@ _ORT_TYPES = {
     "uint8": "tensor(uint8)",
     "bool": "tensor(bool)",
 }
-_Tensors = dict[str, tuple[str, tuple[int, ...]]]  # name → (numpy dtype name, shape)
 
 
 def load(path: Path, spec: StreamingSpec, num_threads: int) -> OnnxEncoder:
@@ -42,8 +41,8 @@ def load(path: Path, spec: StreamingSpec, num_threads: int) -> OnnxEncoder:
     except Exception as error:  # onnxruntime's exceptions share no public base class
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: onnxruntime cannot load it ({reason}); make the bundle again") from None
-    _check(path, "input", session.get_inputs(), _inputs(spec))
-    _check(path, "output", session.get_outputs(), _outputs(spec))
+    _check(path, "input", session.get_inputs(), spec.inputs())
+    _check(path, "output", session.get_outputs(), spec.outputs())
     return OnnxEncoder(session, spec)
 
 
@@ -85,24 +84,14 @@ class _OnnxStream:
     ) -> Any:
         features, log_probs = self._buffers
         binding = session.io_binding()
-        for (name, (dtype, shape)), array in zip(_inputs(spec).items(), [features, *old], strict=True):
+        for (name, (dtype, shape)), array in zip(spec.inputs().items(), [features, *old], strict=True):
             binding.bind_input(name, "cpu", 0, np.dtype(dtype), shape, array.ctypes.data)
-        for (name, (dtype, shape)), array in zip(_outputs(spec).items(), [log_probs, *new], strict=True):
+        for (name, (dtype, shape)), array in zip(spec.outputs().items(), [log_probs, *new], strict=True):
             binding.bind_output(name, "cpu", 0, np.dtype(dtype), shape, array.ctypes.data)
         return binding
 
 
-def _inputs(spec: StreamingSpec) -> _Tensors:
-    features = {"features": ("float32", (1, spec.window_frames, spec.num_features))}
-    return features | {t.name: (t.dtype, t.shape) for t in spec.state}
-
-
-def _outputs(spec: StreamingSpec) -> _Tensors:
-    log_probs = {"log_probs": ("float32", (1, spec.output_frames, spec.vocab_size))}
-    return log_probs | {spec.next_name(t.name): (t.dtype, t.shape) for t in spec.state}
-
-
-def _check(path: Path, kind: str, found: list[Any], expected: _Tensors) -> None:
+def _check(path: Path, kind: str, found: list[Any], expected: Tensors) -> None:
     names = [node.name for node in found]
     if sorted(names) != sorted(expected):
         odd = sorted(set(names) ^ set(expected))

@@ -9,7 +9,7 @@ from edge_speech import backends
 from edge_speech.bench import Request, measure
 from edge_speech.bench_page import render, table_rows
 from edge_speech.bundle import Artifact, Bundle, read_bundle
-from edge_speech.commands.decoding import add_decoding, decoder_options
+from edge_speech.commands.decoding import add_decoding, decoder_options, load_bundle
 from edge_speech.commands.table import print_table
 from edge_speech.decoder import bundle_decoder, describe
 from edge_speech.page import check_page, write_page
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure each artifact in a process of its own."""
     check_page(args.html)
     bundle = read_bundle(args.bundle)
-    chosen = _runnable(bundle) if args.backend == "all" else [choose_artifact(bundle, args.backend)]
+    chosen = _runnable(bundle) if args.backend == "all" else [_chosen(args, bundle)]
     options = decoder_options(args)
     decoder = describe(options.over(bundle_decoder(bundle)))
     common = args.threads, args.audio, args.realtime, options
@@ -57,13 +57,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {"results": [m.result for m in measurements], "decoder": decoder}
 
 
+def _chosen(args: argparse.Namespace, bundle: Bundle) -> Artifact:
+    """What every other command would run."""
+    if args.backend != "auto":
+        return choose_artifact(bundle, args.backend)
+    artifact = load_bundle(args).artifact
+    assert artifact is not None
+    return artifact
+
+
 def show(document: dict[str, Any], args: argparse.Namespace) -> None:
     """One line per artifact."""
     print_table(table_rows(document["results"]), left=(0, 1))
 
 
 def _runnable(bundle: Bundle) -> list[Artifact]:
-    found = [
-        a for a in bundle.manifest.artifacts if a.status != "planned" and not backends.missing(a.backend)
-    ]
+    artifacts = bundle.manifest.artifacts
+    there = [a for a in artifacts if a.status != "planned" or backends.has_engine(bundle, a)]
+    found = [a for a in there if not backends.missing(a.backend)]
     return found or [choose_artifact(bundle)]

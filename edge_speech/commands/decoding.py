@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from edge_speech.bundle_manifest import LM_LEVELS
 from edge_speech.decoder import DecoderOptions
@@ -44,6 +45,15 @@ def decoder_options(args: argparse.Namespace) -> DecoderOptions:
 
 def load_recognizer(args: argparse.Namespace) -> Recognizer:
     """The bundle with its decoder changed as asked for. Raises InputError."""
-    recognizer = Recognizer.load(args.bundle, args.backend, args.threads)
+    recognizer = load_bundle(args)
     recognizer.decoder = decoder_options(args).over(recognizer.decoder)
+    return recognizer
+
+
+def load_bundle(args: argparse.Namespace) -> Recognizer:
+    """The bundle, and a line about which of its artifacts runs where that was measured just now."""
+    recognizer = Recognizer.load(args.bundle, args.backend, args.threads)
+    found = recognizer.selection
+    if found is not None and found.is_new and found.was_a_choice and not args.quiet:
+        print(found.in_words(), file=sys.stderr)
     return recognizer

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from edge_speech.commands.decoding import load_bundle
 from edge_speech.commands.extras import import_extra
 from edge_speech.commands.table import print_table
 from edge_speech.errors import InputError
 from edge_speech.keywords import Detection, Spotted, detections, keywords_of, places, spot, trade_off
 from edge_speech.lm.output import check_output
 from edge_speech.manifest import read_manifest
-from edge_speech.recognizer import Recognizer
 from edge_speech.utterance import Utterance
 
 SUMMARY = "missed keywords of a bundle at a rate of false accepts in other speech"
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.plot is not None:
         check_output(args.plot, force=True)
         plot = import_extra("edge_speech.keywords_plot", "train").plot
-    recognizer = Recognizer.load(args.bundle, args.backend, args.threads)
+    recognizer = load_bundle(args)
     keywords, said = keywords_of(recognizer), read_manifest(args.manifest)
     places(keywords, [u.text for u in said])
     other = _negatives(args.negatives, keywords)

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import asdict, replace
 from typing import Any
 
+from edge_speech.commands.decoding import load_bundle
 from edge_speech.commands.extras import import_extra
 from edge_speech.commands.table import print_table
 from edge_speech.ctc import CtcConfig
@@ -15,7 +16,6 @@ from edge_speech.lm.model import NgramLm
 from edge_speech.lm.output import check_output
 from edge_speech.lm.tune import LM_WEIGHTS, WORD_BONUSES, Tuning, grid_of, tune
 from edge_speech.manifest import read_manifest
-from edge_speech.recognizer import Recognizer
 
 SUMMARY = "find the weights of a model for a bundle"
 DESCRIPTION = """\
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         check_output(args.plot, force=True)
         plot = import_extra("edge_speech.lm.tune_plot", "train").plot
     utterances = read_manifest(args.manifest)[: args.limit]
-    recognizer = Recognizer.load(args.bundle, args.backend, args.threads)
+    recognizer = load_bundle(args)
     config = _config(args, recognizer.decoder)
     grid = grid_of(config, args.lm_weights, args.word_bonuses)
     found = tune(recognizer, utterances, grid, args.quiet)

@@ -24,7 +24,9 @@ PRECISIONS = ("auto", "fp32", "fp16", "int8-dynamic", "int8-static", "int8-weigh
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the device, and what may be traded for what."""
-    parser.add_argument("model", metavar="MODEL.pt", help="checkpoint made by `edge-speech train`")
+    parser.add_argument(
+        "model", metavar="MODEL.pt", help="checkpoint made by `edge-speech train`, or a bundle's folder"
+    )
     parser.add_argument("--target", metavar="NAME", required=True, help="device; see `edge-speech targets`")
     parser.add_argument("-o", "--output", metavar="BUNDLE", required=True, help="bundle to write")
     parser.add_argument("--eval", metavar="MANIFEST", help="recordings to measure WER on, before and after")

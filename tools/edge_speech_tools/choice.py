@@ -120,7 +120,7 @@ def _compare(other: Candidate, best: Candidate, rules: Rules) -> tuple[bool, str
 def _merit(best: Candidate, rules: Rules) -> str:
     asked = "asked for" if rules.precision != AUTO else f"best for a target that prefers {rules.prefer}"
     if best.wer_added is None:
-        return f"{asked}; accuracy not measured, no --eval was given"
+        return f"{asked}; accuracy not measured (no --eval, or no engine here runs it)"
     return f"{asked}; WER {best.wer_added:+.2f} points against PyTorch, budget {rules.accuracy_budget:g}"
 
 

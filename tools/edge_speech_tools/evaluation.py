@@ -18,6 +18,7 @@ from edge_speech_tools.passes import PassResult
 from edge_speech_tools.progress import Progress
 from edge_speech_tools.recordings import Recording, RecordingSet
 from edge_speech_tools.reference import TorchEncoder
+from edge_speech_tools.sherpa_text import TextCheck
 
 PARITY_RECORDINGS = 20
 PYTORCH = "pytorch"
@@ -37,6 +38,7 @@ class Measured:
 
     `parity`, `quality`, `latency` and `drift` hold no entry where nothing was measured; `quality` has one
     more, `pytorch`. `latency` values have the keys of `edge-speech bench`. `compared` names the recordings.
+    `texts` holds those of artifacts that another program ran.
     `sensitivity` is what quantising each layer costs, where layers had to be put back to fp32.
     """
 
@@ -47,6 +49,7 @@ class Measured:
     compared: str
     drift: Mapping[str, Drift] = field(default_factory=dict)
     sensitivity: Sequence[Mapping[str, Any]] = ()
+    texts: Mapping[str, TextCheck] = field(default_factory=dict)
 
 
 def measure_reference(

@@ -13,7 +13,7 @@ from edge_speech.errors import InputError
 from edge_speech.features import frontend_from_dict
 from edge_speech.quality import require_words
 from edge_speech.target import Target
-from edge_speech.training.checkpoint import LoadedModel, load_model
+from edge_speech.training.checkpoint import LoadedModel
 from edge_speech_tools import recordings
 from edge_speech_tools.cache import Cache
 from edge_speech_tools.contract import check_contract, require_streaming
@@ -21,6 +21,7 @@ from edge_speech_tools.decoding import Line
 from edge_speech_tools.device_bench import DeviceResult, read_device_bench
 from edge_speech_tools.keys import Keys
 from edge_speech_tools.language_model import Fit, check_fit, oov_line
+from edge_speech_tools.onnx_model import content_of, load_any
 from edge_speech_tools.passes import Pass
 from edge_speech_tools.plan import OptimizeConfig, Plan
 from edge_speech_tools.progress import Progress
@@ -73,7 +74,7 @@ def load_job(
             f"the accuracy budget is {config.accuracy_budget:g}; it must be 0 or more points of WER"
         )
     decoder, evaluation = config.decoder.over(None), _evaluation(config)
-    loaded = require_streaming(config.model, load_model(config.model))
+    loaded = require_streaming(config.model, load_any(config.model))
     progress = Progress(config.quiet)
     if loaded.config.get("head") == "linear":
         raise InputError(
@@ -97,7 +98,7 @@ def load_job(
         progress=progress,
         cache=cache,
         keys=Keys(
-            checkpoint=sha256_of(config.model),
+            checkpoint=sha256_of(content_of(config.model)),
             recipe=target.recipe,
             passes=passes,
             calibration=calibration,

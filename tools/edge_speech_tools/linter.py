@@ -16,6 +16,7 @@ import torch
 
 from edge_speech.bundle import sha256_of
 from edge_speech.encoder import StreamingSpec
+from edge_speech.engine_recipe import version_of
 from edge_speech.target import Target, read_toml
 from edge_speech_tools.convert.onnx import example_features
 from edge_speech_tools.device_bench import DeviceResult
@@ -137,15 +138,19 @@ def _inner_width(layer: torch.nn.Linear | torch.nn.Conv1d) -> int:
 # -- the graphs ---------------------------------------------------------------------------------------------
 
 
-def lint_graphs(results: Sequence[PassResult]) -> list[Finding]:
-    """Dynamic shapes, and operators that the backend lacks, in every ONNX artifact."""
-    lacking = operators_lacking()
-    return [f for r in results if r.path.suffix == ".onnx" for f in lint_graph(r.path, r.backend, lacking)]
+def lint_graphs(results: Sequence[PassResult], recipe: Mapping[str, Any]) -> list[Finding]:
+    """Dynamic shapes, and operators that a backend lacks, of every ONNX artifact.
+
+    `recipe` is the target's, which names the version of a backend.
+    """
+    graphs = [result for result in results if result.path.suffix == ".onnx"]
+    return [f for r in graphs for f in lint_graph(r.path, r.backend, recipe.get(r.backend))]
 
 
-def lint_graph(path: Path, backend: str, lacking: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
-    """One graph for one backend."""
-    graph = onnx.load(path, load_external_data=False).graph
+def lint_graph(path: Path, backend: str, version: str | None = None) -> list[Finding]:
+    """One graph for one backend, of its newest version unless another is named."""
+    model = onnx.load(path, load_external_data=False)
+    graph = model.graph
     found, values = [], [*graph.input, *graph.output, *graph.value_info]
     dynamic = [v.name for v in values if _is_dynamic(v)]
     if dynamic:
@@ -157,18 +162,43 @@ def lint_graph(path: Path, backend: str, lacking: Mapping[str, Mapping[str, Any]
                 "keep shapes free of the data (no nonzero, no masks as indices): boards plan memory ahead",
             )
         )
-    table = lacking.get(backend, {})
-    missing = sorted({node.op_type for node in graph.node} & set(table.get("lacks", ())))
-    if missing:
-        found.append(
-            Finding(
-                "operator",
-                ERROR,
-                f"{backend} lacks {', '.join(missing)}, which {path.name} uses ({table['source']})",
-                "write the model without it, or choose another backend with --backends",
-            )
+    tables = operators_lacking().get(backend, [])
+    return [*found, *(_lint_operators(path, model, backend, version, tables) if tables else ())]
+
+
+def _lint_operators(
+    path: Path, model: onnx.ModelProto, backend: str, version: str | None, tables: list[dict[str, Any]]
+) -> Iterator[Finding]:
+    """An operator that no version has is an error; one that this version alone lacks is left to the board."""
+    table = table_of(tables, version)
+    named, used = f"{backend} {table['version']}", {node.op_type for node in model.graph.node}
+    never = sorted(used & set(table["lacks"]) & set(tables[-1]["lacks"]))
+    if never:
+        yield Finding(
+            "operator",
+            ERROR,
+            f"{named} lacks {', '.join(never)}, which {path.name} uses ({table['source']})",
+            "write the model without it, or choose another backend with --backends",
         )
-    return found
+    later = sorted(used & set(table["lacks"]) - set(never))
+    opset = max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    if opset > table["opset"]:
+        later.append(f"opset {opset}")
+    if later:
+        yield Finding(
+            "operator",
+            WARNING,
+            f"{named} does not document {', '.join(later)}, which {path.name} uses ({table['source']})",
+            "use a newer release on the board, or the bundle's next engine will run there",
+        )
+
+
+def table_of(tables: list[dict[str, Any]], version: str | None) -> dict[str, Any]:
+    """The last table that is not above `version`, the first where all are; the newest without a version."""
+    if version is None:
+        return tables[-1]
+    reached = [table for table in tables if version_of(table["version"]) <= version_of(version)]
+    return reached[-1] if reached else tables[0]
 
 
 def _is_dynamic(value: onnx.ValueInfoProto) -> bool:
@@ -177,7 +207,7 @@ def _is_dynamic(value: onnx.ValueInfoProto) -> bool:
 
 
 def operators_lacking() -> dict[str, Any]:
-    """By backend: `source` and `lacks`."""
+    """By backend, tables from the oldest version to the newest: `version`, `opset`, `source`, `lacks`."""
     return read_toml(Path(__file__).parent / "data" / "operators.toml")
 
 

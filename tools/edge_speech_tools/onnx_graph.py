@@ -67,6 +67,25 @@ def fold_weights(model: onnx.ModelProto) -> None:
     drop_unread(graph)
 
 
+def values_of(graph: onnx.GraphProto) -> set[str]:
+    """The name of every tensor."""
+    values = {str(name) for node in graph.node for name in [*node.input, *node.output] if name}
+    return values | {str(v.name) for v in [*graph.input, *graph.output, *graph.initializer]}
+
+
+def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Other names for the tensors of nodes and constants, also of graphs within: inputs and outputs of the
+    graph itself are the caller's."""
+    for node in graph.node:
+        for field in (node.input, node.output):
+            field[:] = [names.get(name, name) for name in field]
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                rename(inner, names)
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+
+
 def drop_unread(graph: onnx.GraphProto) -> None:
     """Drop constants that no node reads."""
     read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import torch
 
 from edge_speech.encoder import FloatArray, StreamingSpec
+from edge_speech.features import FrontendConfig
 from edge_speech.training.scales import Scales
 
 
@@ -21,6 +22,7 @@ class Source:
     `calibration` holds the features (T, F) of whole recordings, perhaps computed each time they are
     read; empty when none were given. `recipe` is the target's table of that name, for facts about the device
     that a converter writes down. `scales` are those that quantisation-aware training left in the checkpoint.
+    `frontend` and `tokens` are the model's, for engines that bring a device line of their own.
     """
 
     model: torch.nn.Module
@@ -29,6 +31,8 @@ class Source:
     calibration: Sequence[FloatArray] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     scales: Scales = field(default_factory=dict)
+    frontend: FrontendConfig | None = None
+    tokens: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,13 @@ class PassResult:
 class Pass(Protocol):
     """A module of `convert/` or `quantize/`: constants that say what it makes, a frozen Config and run().
 
-    `NEEDS` names the passes (file stems) whose artifacts it reads, or is empty. Of a pass that needs
-    calibration, `SCALES_SUFFICE = True` says that scales in the checkpoint do instead; `REQUIRES` names a
-    package, and the extra of ours that brings it, without which the pass is left out. `note()`, if there,
-    is said in the plan.
+    `NEEDS` names the passes (file stems) whose artifacts it reads, or is empty. A pass with
+    `ON_REQUEST = True` makes what another program loads and our runtime does not: for any target, where
+    --backends names it. One with `NEEDS_LAYERS = True` reads the layers of a PyTorch model, which a bundle's
+    graph has not.
+    Of a pass that needs calibration, `SCALES_SUFFICE = True` says that scales in the checkpoint do instead;
+    `REQUIRES` names a package, and the extra of ours that brings it, without which the pass is left out.
+    `note()`, if there, is said in the plan.
     """
 
     BACKEND: str
@@ -77,6 +84,11 @@ def needs_recordings(of: Pass, scaled: bool) -> bool:
 
 
 _FOLDERS = ("convert", "quantize")
+
+
+def on_request(passes: Mapping[str, Pass]) -> tuple[str, ...]:
+    """Backends that only --backends brings in."""
+    return tuple(dict.fromkeys(p.BACKEND for p in passes.values() if getattr(p, "ON_REQUEST", False)))
 
 
 def load_passes() -> dict[str, Pass]:

@@ -114,8 +114,8 @@ def config_from(args: argparse.Namespace) -> OptimizeConfig:
 
 def _search_options(args: argparse.Namespace) -> SearchOptions | None:
     """None where nothing is searched. Raises InputError."""
-    if getattr(args, "search", None) is None:
-        if getattr(args, "search_models", None) or getattr(args, "search_chunk_ms", None):
+    if args.search is None:
+        if args.search_models or args.search_chunk_ms:
             raise InputError("--search-models and --search-chunk-ms are about a search; give --search N")
         return None
     if args.pruning_ratio is not None:
@@ -140,10 +140,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _cache_folder(args: argparse.Namespace) -> Path | None:
-    if getattr(args, "no_cache", False):
+    if args.no_cache:
         return None
-    given = getattr(args, "cache", None)
-    return Path(given) if given else default_cache(Path(args.output))
+    return Path(args.cache) if args.cache else default_cache(Path(args.output))
 
 
 def optimize(config: OptimizeConfig) -> OptimizeResult:
@@ -173,7 +172,7 @@ def default_cache(output: Path) -> Path:
 
 def has_scales(config: OptimizeConfig) -> bool:
     """Does the checkpoint bring the scales that `--calibration` would be measured for? Raises InputError."""
-    if config.calibration_manifest is not None or not config.model.exists():
+    if config.calibration_manifest is not None or not config.model.is_file():
         return False
     loaded = require_streaming(config.model, load_model(config.model))
     spec: StreamingSpec = loaded.model.spec  # type: ignore[assignment]
@@ -204,7 +203,8 @@ def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     findings = lint(job)
     _tell(job, findings)
     made = build(job, work)
-    of_graphs = [*lint_graphs(made.results), *lint_limits(made.results, job.target, job.device_bench)]
+    graphs = lint_graphs(made.results, job.target.recipe)
+    of_graphs = [*graphs, *lint_limits(made.results, job.target, job.device_bench)]
     _tell(job, of_graphs)
     measured = measure(job, made)
     made, put_back = fall_back(job, made, measured, work)

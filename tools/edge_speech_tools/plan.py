@@ -11,11 +11,12 @@ from typing import Any
 from edge_speech.decoder import DecoderOptions
 from edge_speech.errors import InputError
 from edge_speech.target import Target
-from edge_speech_tools.passes import Pass, needs_recordings
+from edge_speech_tools.passes import Pass, needs_recordings, on_request
 from edge_speech_tools.search.options import SearchOptions
 
 AUTO = "auto"
 REFERENCE = "fp32"
+_LAYERS = "of a PyTorch model's layers, and a bundle holds a graph"
 # Lossy enough that only a measured WER can admit them.
 NEEDS_EVAL = ("int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only")
 
@@ -100,7 +101,7 @@ def make_plan(
 
     Raises InputError on a backend or precision the target does not have.
     """
-    backends = _backends(config, target)
+    backends = _backends(config, target, on_request(passes))
     _check_pruning(config)
     if config.precision not in (AUTO, *target.precisions):
         raise InputError(
@@ -111,7 +112,11 @@ def make_plan(
         candidates, left_out = _automatic(config, target, backends, passes, scaled)
         reference: list[str] = []
     else:
-        candidates, left_out = _explicit(config, backends, passes, scaled)
+        candidates, obstacles = _explicit(config, backends, passes, scaled)
+        made = {p.BACKEND for p in passes.values() if p.PRECISION == config.precision}
+        left_out = [
+            f"{b}: it is not made in {config.precision}" for b in backends if b not in made
+        ] + obstacles
         reference = _references(candidates, passes)
     if config.search is not None and config.eval_manifest is None:
         raise InputError("--search weighs words against time and bytes; give --eval MANIFEST")
@@ -155,13 +160,21 @@ def _check_pruning(config: OptimizeConfig) -> None:
         raise InputError("what pruning takes out is measured on recordings; give --calibration MANIFEST")
 
 
-def _backends(config: OptimizeConfig, target: Target) -> tuple[str, ...]:
-    unknown = [b for b in config.backends if b not in target.backends]
+def _backends(config: OptimizeConfig, target: Target, others: tuple[str, ...]) -> tuple[str, ...]:
+    """Those asked for, `others` that our runtime does not load last."""
+    unknown = [b for b in config.backends if b not in (*target.backends, *others)]
     if unknown:
         raise InputError(
-            f"target {target.name} has no backend {unknown[0]!r}; it has {', '.join(target.backends)}"
+            f"target {target.name} has no backend {unknown[0]!r}; it has {', '.join(target.backends)}, and "
+            f"for other programs there is {', '.join(others)}"
         )
-    return config.backends or target.backends
+    own = [b for b in config.backends if b not in others]
+    if config.backends and not own:
+        raise InputError(
+            f"{config.backends[0]} is for another program; a bundle also needs what our own runtime loads: "
+            f"--backends {target.backends[0]},{config.backends[0]}"
+        )
+    return (*own, *(b for b in config.backends if b in others)) or target.backends
 
 
 def _explicit(
@@ -187,6 +200,8 @@ def _obstacle(config: OptimizeConfig, of: Pass, scaled: bool) -> str | None:
     key, package = f"{of.BACKEND}/{of.PRECISION}", getattr(of, "REQUIRES", None)
     if package and importlib.util.find_spec(package) is None:
         return f'{key} needs {package}; install it with `pip install "edge-speech[{package}]"`'
+    if config.model.is_dir() and getattr(of, "NEEDS_LAYERS", False):
+        return f"{key} is made {_LAYERS}; give its model.pt"
     if config.calibration_manifest is None and needs_recordings(of, scaled):
         return (
             f"{key} needs recordings to measure its ranges on; give --calibration MANIFEST "
@@ -205,7 +220,7 @@ def _automatic(
     """Everything the target offers, less what could not be made or judged, with the reasons."""
     chosen, left_out = [], _unmade(target, backends, passes)
     for name, p in passes.items():
-        if p.BACKEND not in backends or p.PRECISION not in target.precisions:
+        if p.BACKEND not in backends or p.PRECISION not in (*target.precisions, *_asked_for(p)):
             continue
         obstacle = _obstacle(config, p, scaled)
         if p.PRECISION in NEEDS_EVAL and config.eval_manifest is None:
@@ -214,14 +229,22 @@ def _automatic(
             left_out.append(obstacle)
         else:
             chosen.append(name)
+    if not chosen:
+        raise InputError(f"nothing is left to make for target {target.name}: {'; '.join(left_out)}")
     return _by_backend(chosen, backends, passes), left_out
+
+
+def _asked_for(made: Pass) -> tuple[str, ...]:
+    """The target's precisions are those of its own engines."""
+    return (made.PRECISION,) if on_request({"": made}) else ()
 
 
 def _unmade(target: Target, backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
     """Backends and precisions that no pass makes. Raises InputError when nothing is left."""
     made = {(p.BACKEND, p.PRECISION) for p in passes.values()}
-    idle = [b for b in backends if not any((b, p) in made for p in target.precisions)]
-    if len(idle) == len(backends):
+    own = [b for b in backends if b in target.backends]
+    idle = [b for b in own if not any((b, p) in made for p in target.precisions)]
+    if len(idle) == len(own):
         raise InputError(
             f"this release makes nothing for {', '.join(idle)}; "
             f"target {target.name} has {', '.join(target.backends)}"

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edge_speech.bundle import sha256_of
+from edge_speech.bundle import MANIFEST, sha256_of
 
 _PACKAGES = ("edge-speech", "torch", "onnx", "onnxruntime", "onnxscript", "numpy", "jiwer")
 
@@ -17,7 +17,7 @@ def describe(model: Path, command: str) -> dict[str, Any]:
     """Tool versions, checkpoint hash, command, host and time."""
     return {
         "checkpoint": model.name,
-        "checkpoint_sha256": sha256_of(model),
+        "checkpoint_sha256": sha256_of(model / MANIFEST if model.is_dir() else model),
         "command": command,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "host": host(),

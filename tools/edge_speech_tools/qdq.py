@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,14 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edge_speech.encoder import FloatArray
-from edge_speech.training.scales import Scales, quantise_weight, weight_scales
+from edge_speech.training.scales import (
+    INPUT_LEVELS,
+    LayerScales,
+    Scales,
+    highest_level,
+    quantise_weight,
+    weight_scales,
+)
 from edge_speech_tools.onnx_graph import drop_unread, layer_of
 
 # Position of the weights among a node's inputs.
@@ -98,20 +106,36 @@ class Editor:
             chain = self.cast_and_scale(stored, scale, name)
         self.put_before(node, position, *chain)
 
+    def round_weight(self, node: onnx.NodeProto, weight: Weight, scales: FloatArray) -> None:
+        """The weight in floats, through int8 and back where it is read, by `scales` (C,) of its channels."""
+        scale = self.constant(f"{weight.name}_scale", scales)
+        zeros = self.constant(f"zeros_{len(scales)}", np.zeros(len(scales), np.int8))
+        position, name = list(node.input).index(weight.name), f"{node.name}/{weight.name}"
+        names = f"{name}_quantised", name
+        chain = [
+            helper.make_node(op, [read, scale, zeros], [made], name=made, axis=weight.axis)
+            for op, read, made in zip(
+                ("QuantizeLinear", "DequantizeLinear"), (weight.name, names[0]), names, strict=True
+            )
+        ]
+        self.put_before(node, position, *chain)
+
     def cast_and_scale(self, stored: str, scale: str, name: str) -> list[onnx.NodeProto]:
         """Integers times their scale, in operators that onnxruntime folds."""
         cast = helper.make_node("Cast", [stored], [f"{name}/cast"], name=f"{name}/cast", to=_FLOAT)
         return [cast, helper.make_node("Mul", [f"{name}/cast", scale], [name], name=name)]
 
-    def quantise_input(self, node: onnx.NodeProto, scale: float, zero_point: int) -> None:
-        """Input 0 through uint8 and back; readers of one tensor with equal scales share the pair."""
+    def quantise_input(
+        self, node: onnx.NodeProto, scale: float, zero_point: int, dtype: type[np.integer[Any]] = np.uint8
+    ) -> None:
+        """Input 0 through uint8 (or int8) and back; readers of one tensor with equal scales share a pair."""
         key = (node.input[0], scale, zero_point)
         if key in self._made:
             node.input[0] = self._made[key]
             return
         parameters = [
             self.constant(f"{node.name}/input_scale", np.array(scale, np.float32)),
-            self.constant(f"{node.name}/input_zero_point", np.array(zero_point, np.uint8)),
+            self.constant(f"{node.name}/input_zero_point", np.array(zero_point, dtype)),
         ]
         names = [f"{node.name}/input_{step}" for step in ("quantised", "dequantised")]
         chain = [
@@ -154,6 +178,43 @@ def quantise(editor: Editor, scales: Scales, op_types: Container[str] = ("MatMul
         editor.quantise_input(node, layer.input_scale, layer.input_zero_point)
         done.append(layer_of(node))
     return done
+
+
+def quantise_symmetric(
+    editor: Editor, scales: Scales, float_weights: bool, op_types: Container[str] = ("MatMul", "Gemm")
+) -> list[str]:
+    """Int8 inputs and weights without zero points, as TensorRT has them, of the layers named in `scales`.
+
+    With `float_weights` the weights stay floats that go through int8 and back, which older parsers ask for:
+    https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/quantized-types-explicit-quantization.html
+    """
+    done = []
+    for node in editor.layers():
+        layer = scales.get(layer_of(node))
+        if layer is None or node.op_type not in op_types:
+            continue
+        (weight,) = editor.weights(node)
+        of_weight = halves(np.asarray(layer.weight))
+        if float_weights:
+            editor.round_weight(node, weight, of_weight)
+        else:
+            editor.replace_weight(node, weight, of_weight, layer.weight_bits)
+        editor.quantise_input(node, float(halves(np.array([symmetric_scale(layer)]))[0]), 0, np.int8)
+        done.append(layer_of(node))
+    return done
+
+
+def symmetric_scale(layer: LayerScales) -> float:
+    """The scale with which ±127 spans what the layer's uint8 input spans."""
+    furthest = max(layer.input_zero_point, INPUT_LEVELS - layer.input_zero_point)
+    return furthest * layer.input_scale / highest_level(8)
+
+
+def halves(scales: npt.NDArray[np.floating[Any]]) -> FloatArray:
+    """Scales as float16 has them without loss, none of them zero."""
+    limits = np.finfo(np.float16)
+    rounded: FloatArray = np.clip(scales, limits.tiny, limits.max).astype(np.float16).astype(np.float32)
+    return rounded
 
 
 def shrink_weights(editor: Editor, bits: int = 8, keep: Container[str] = ()) -> list[str]:

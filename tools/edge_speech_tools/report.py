@@ -82,8 +82,11 @@ def write(folder: Path, document: dict[str, Any]) -> None:
 
 
 def status(result: PassResult, measured: Measured) -> str:
-    """`planned` stays planned; what was built is `verified` once its parity was measured."""
-    return "verified" if result.status == "built" and result.key in measured.parity else result.status
+    """`planned` stays planned; what was built is `verified` once its parity was measured, or once its own
+    program gave every text."""
+    texts = measured.texts.get(result.key)
+    proven = result.key in measured.parity or (texts is not None and texts.holds)
+    return "verified" if result.status == "built" and proven else result.status
 
 
 def manifest_quality(document: dict[str, Any], kept: Sequence[PassResult]) -> dict[str, Any] | None:
@@ -141,6 +144,7 @@ def _artifact(result: PassResult, measured: Measured, choice: Choice) -> dict[st
         "checked_with": result.check_backend,
         "kept": result.key in choice.kept,
         "parity": asdict(parity) if parity else None,
+        **({"texts": asdict(measured.texts[result.key])} if result.key in measured.texts else {}),
     }
 
 

@@ -16,9 +16,10 @@ from edge_speech.backends import load_encoder
 from edge_speech.bundle import sha256_of
 from edge_speech.encoder import Encoder, FloatArray
 from edge_speech.quality import Score
-from edge_speech_tools import parity
+from edge_speech_tools import parity, sherpa_text
 from edge_speech_tools.cache import Entry
 from edge_speech_tools.calibration import CalibrationSet
+from edge_speech_tools.convert import sherpa_onnx
 from edge_speech_tools.decoding import Decoded
 from edge_speech_tools.drift import Drift, diverge, drift_line, long_stream, stream_rows
 from edge_speech_tools.evaluation import (
@@ -36,6 +37,7 @@ from edge_speech_tools.linter import Finding, lint_model, lint_recordings
 from edge_speech_tools.parity import Parity
 from edge_speech_tools.passes import PassResult, Source
 from edge_speech_tools.reference import rows
+from edge_speech_tools.sherpa_text import TextCheck
 
 _ARRAYS_FILE = "log_probs.npz"
 
@@ -79,7 +81,8 @@ def build(job: Job, work: Path) -> Made:
     @cache
     def source() -> Source:
         features, loaded = _calibration_features(job), job.loaded
-        return Source(loaded.model, job.spec, work, features, job.target.recipe, loaded.quantization)
+        line = job.line.frontend, loaded.tokens
+        return Source(loaded.model, job.spec, work, features, job.target.recipe, loaded.quantization, *line)
 
     for name in job.progress.bar(job.plan.passes, "build"):
         key = job.keys.build(name)
@@ -136,8 +139,15 @@ def measure(job: Job, made: Made) -> Measured:
     """Parity, then WER, then latency, then drift, of every artifact that an engine here can run."""
     differences = measure_all_parity(job, made)
     quality = {key: quality_of(job, made, key) for key in _judged(job, made)}
-    latency = _latency(job, made)
-    return Measured(made.results, differences, quality, latency, job.compared.name, _measure_drift(job, made))
+    return Measured(
+        results=made.results,
+        parity=differences,
+        quality=quality,
+        latency=_latency(job, made),
+        compared=job.compared.name,
+        drift=_measure_drift(job, made),
+        texts=_measure_texts(job, made),
+    )
 
 
 def measure_all_parity(job: Job, made: Made) -> dict[str, Parity]:
@@ -201,6 +211,22 @@ def quality_of(job: Job, made: Made, key: str) -> Quality:
 
 def _score(score: Score) -> list[list[int]]:
     return [[int(n) for n in score.errors], [int(n) for n in score.words]]
+
+
+def _measure_texts(job: Job, made: Made) -> dict[str, TextCheck]:
+    """What sherpa-onnx itself makes of the artifact that is for it; nothing where it is not installed."""
+    found = {}
+    for result in made.results:
+        if result.backend != sherpa_onnx.BACKEND or not sherpa_text.installed():
+            continue
+
+        def compare(path: Path = result.path) -> dict[str, Any]:
+            return asdict(sherpa_text.check(path, job.line, job.reference, job.compared.recordings))
+
+        key = job.keys.parity(made.hashes[result.key])
+        found[result.key] = TextCheck(**job.cache.value(f"texts-{result.key}", key, compare))
+        job.progress.say(f"texts    {result.key}: {found[result.key].in_words()}")
+    return found
 
 
 def _latency(job: Job, made: Made) -> dict[str, dict[str, Any]]:

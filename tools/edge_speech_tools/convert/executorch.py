@@ -19,6 +19,7 @@ REQUIRES = "executorch"
 PRECISION = "fp32"
 NEEDS: tuple[str, ...] = ()
 NEEDS_CALIBRATION = False
+NEEDS_LAYERS = True
 FILE_NAME = "encoder.fp32.pte"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech_tools.onnx_graph import fold_weights, name_layers, quiet
+from edge_speech_tools.onnx_metadata import note
+from edge_speech_tools.onnx_model import OnnxModel
 from edge_speech_tools.passes import PassResult, Source
 from edge_speech_tools.simplify import simplified
 
@@ -34,6 +37,10 @@ class Config:
 def run(source: Source, config: Config = Config()) -> PassResult:
     """Export the model, simplify the graph, check it against its spec. Raises InputError or CheckFailed."""
     path = source.directory / FILE_NAME
+    if isinstance(source.model, OnnxModel):
+        shutil.copyfile(source.model.path, path)
+        check_graph(path, source.spec)
+        return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
     try:
         export(source, path, config)
     except torch.onnx.OnnxExporterError as error:
@@ -43,7 +50,9 @@ def run(source: Source, config: Config = Config()) -> PassResult:
             f"the model cannot be exported to ONNX ({reason}); its forward must be free of branches on data"
         ) from error
     strip_notes(path, layers(source.model))
-    onnx.save(simplified(onnx.load(path)), path)
+    model = simplified(onnx.load(path))
+    note(model, source.spec, source.frontend)
+    onnx.save(model, path)
     check_graph(path, source.spec)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
 

@@ -1,4 +1,4 @@
-"""Typed fp16 ONNX and the recipe that builds a TensorRT engine from it on the board.
+"""Typed fp16 ONNX, and the engine.toml by which `edge-speech build-engine` builds from it on the board.
 
 An engine runs only with the TensorRT version and on the GPU model it was built for, so none is built here:
 https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/engine-compatibility.html
@@ -8,18 +8,18 @@ https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/capabilit
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 
 from edge_speech.bundle import sha256_of
+from edge_speech.engine_recipe import SUFFIX, EngineRecipe, as_toml, profiles_of, read_recipe, version_of
+from edge_speech.errors import InputError
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert.onnx import check_graph
 from edge_speech_tools.onnx_fp16 import to_fp16
+from edge_speech_tools.onnx_opset17 import to_opset17
 from edge_speech_tools.passes import PassResult, Source
 
 BACKEND = "tensorrt"
@@ -27,8 +27,17 @@ PRECISION = "fp16"
 NEEDS = ("onnx",)
 NEEDS_CALIBRATION = False
 FILE_NAME = "encoder.fp16.onnx"
-RECIPE_NAME = "tensorrt_recipe.json"
-ENGINE_NAME = "encoder.fp16.engine"
+# Where a target's recipe says nothing: JetPack 6.2's, https://developer.nvidia.com/embedded/jetpack-sdk-62
+TENSORRT_MINIMUM = "10.3"
+# From this TensorRT on a graph's types are the engine's; an older one is told to use fp16 beside the Q/DQ.
+TYPED = (10, 0)
+# The first that has the operator, by its parser's changelog (data/operators.toml).
+LAYER_NORMALIZATION = (8, 6)
+# What a target's recipe may say about engines.
+RECIPE_KEYS = (
+    "workspace_mib", "dla_core", "gpu_fallback", "sparse_weights", "version_compatible",
+    "hardware_compatible",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,30 +52,46 @@ class Config:
 
 
 def run(source: Source, config: Config = Config()) -> PassResult:
-    """Convert the fp32 graph in `source.directory` and write the build recipe. Raises CheckFailed."""
+    """Convert the fp32 graph in `source.directory`. Raises CheckFailed, InputError on an odd recipe."""
     path = source.directory / FILE_NAME
     fp32 = onnx.load(source.directory / streaming_onnx.FILE_NAME)
-    onnx.save(to_fp16(fp32, config.fp32_op_types), path)
+    onnx.save(for_version(to_fp16(fp32, config.fp32_op_types), tensorrt_minimum(source)), path)
     check_graph(path, source.spec)
-    recipe = source.directory / RECIPE_NAME
-    recipe.write_text(json.dumps(build_recipe(path, source.recipe), indent=1) + "\n", encoding="utf-8")
-    command = command_line(int(source.recipe.get("tensorrt_major", 10)), path.name)
-    return PassResult(path, BACKEND, PRECISION, "planned", "onnxruntime", command, (recipe,))
+    return planned(source, path, PRECISION)
 
 
-def command_line(major: int, onnx_name: str) -> str:
-    """The trtexec call of one TensorRT generation: from 10 on the graph's types rule, 8 wants a flag."""
-    precision = "--fp16" if major < 10 else "--stronglyTyped"
-    return f"trtexec --onnx={onnx_name} --saveEngine={ENGINE_NAME} {precision}"
+def for_version(model: onnx.ModelProto, version: str) -> onnx.ModelProto:
+    """The graph in operators and an opset that this TensorRT documents. Raises CheckFailed."""
+    number = version_of(version)
+    return model if number >= TYPED else to_opset17(model, layer_normalization=number >= LAYER_NORMALIZATION)
 
 
-def build_recipe(path: Path, device: Mapping[str, Any]) -> dict[str, Any]:
-    """How to build the engine of the typed graph at `path`, and for which board a built one may be kept."""
-    return {
-        "onnx": path.name,
-        "onnx_sha256": sha256_of(path),
-        "engine": ENGINE_NAME,
-        "commands": {f"TensorRT {major}": command_line(major, path.name) for major in (8, 10, 11)},
-        "cache_key": ["tensorrt_version", "gpu_name", "compute_capability", "bundle_sha256"],
-        "device": dict(device),
-    }
+def planned(source: Source, path: Path, precision: str, typed: bool = True) -> PassResult:
+    """The graph at `path` with its engine.toml. Raises InputError on a target's odd recipe."""
+    recipe = path.with_suffix(SUFFIX)
+    recipe.write_text(as_toml(engine_recipe(source, path, precision, typed)), encoding="utf-8")
+    read_recipe(recipe)
+    command = f"edge-speech build-engine BUNDLE --precision {precision}"
+    return PassResult(path, BACKEND, precision, "planned", "onnxruntime", command, (recipe,))
+
+
+def engine_recipe(source: Source, path: Path, precision: str, typed: bool) -> EngineRecipe:
+    """Shapes from the spec, everything else from the target's recipe where that says it."""
+    said = {key: value for key, value in source.recipe.items() if key in RECIPE_KEYS}
+    return EngineRecipe(
+        onnx=path.name,
+        onnx_sha256=sha256_of(path),
+        precision=precision,
+        profiles=profiles_of(source.spec),
+        tensorrt_minimum=tensorrt_minimum(source),
+        typed=typed,
+        **said,
+    )
+
+
+def tensorrt_minimum(source: Source) -> str:
+    """The TensorRT that the target builds for: older ones are refused on the board."""
+    said = source.recipe.get("tensorrt", TENSORRT_MINIMUM)
+    if not isinstance(said, str) or len(version_of(said)) < 2:
+        raise InputError(f'tensorrt of the target is {said!r}; allowed is a version such as "10.3"')
+    return said

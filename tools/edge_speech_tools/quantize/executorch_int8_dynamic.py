@@ -16,6 +16,7 @@ REQUIRES = "executorch"
 PRECISION = "int8-dynamic"
 NEEDS: tuple[str, ...] = ()
 NEEDS_CALIBRATION = False
+NEEDS_LAYERS = True
 FILE_NAME = "encoder.int8-dynamic.pte"
 
 

@@ -17,6 +17,7 @@ REQUIRES = "executorch"
 PRECISION = "int8-static"
 NEEDS: tuple[str, ...] = ()
 NEEDS_CALIBRATION = True
+NEEDS_LAYERS = True
 FILE_NAME = "encoder.int8-static.pte"
 
 

@@ -18,6 +18,7 @@ PRECISION = "int8-static"
 NEEDS = ("onnx",)
 NEEDS_CALIBRATION = True
 SCALES_SUFFICE = True
+NEEDS_LAYERS = True
 FILE_NAME = "encoder.int8-static.onnx"
 
 

@@ -18,6 +18,7 @@ BACKEND = "torchscript_mobile"
 PRECISION = "int8-dynamic"
 NEEDS: tuple[str, ...] = ()
 NEEDS_CALIBRATION = False
+NEEDS_LAYERS = True
 FILE_NAME = "encoder.int8-dynamic.ptl"
 
 

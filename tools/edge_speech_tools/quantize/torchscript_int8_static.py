@@ -21,6 +21,7 @@ BACKEND = "torchscript_mobile"
 PRECISION = "int8-static"
 NEEDS: tuple[str, ...] = ()
 NEEDS_CALIBRATION = True
+NEEDS_LAYERS = True
 FILE_NAME = "encoder.int8-static.ptl"
 
 

@@ -1,0 +1,1 @@
+"""Models that others trained and exported: what they are, checked before the first decode, as a bundle."""
