@@ -5,12 +5,16 @@
 `wer` in percent with the difference to fp32 on the same utterances and its paired 95 % interval in points;
 `mean_abs_log_prob` is the mean |Δ log_prob| against fp32; `chunk_ms` is the median of interleaved rounds on
 one thread, from audio to text. onnxruntime's calibrators see what a stream sees, the state carried, for at
-most `--steps` steps: they keep every activation of every step in memory. Needs no network, writes no file.
+most `--steps` steps: they keep every activation of every step in memory. NNCF (`pip install nncf`) and ONNX
+Neural Compressor (`pip install onnx-neural-compressor`) calibrate on the same steps where they are installed;
+`left_out` says which are not, or failed. Needs no network, writes no file.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 import json
 import resource
 import tempfile
@@ -78,14 +82,20 @@ def main() -> None:
     features = CalibrationSet(calibration[: args.calibration_limit], line.frontend)
     with single_thread(), tempfile.TemporaryDirectory() as folder:
         source = Source(loaded.model, loaded.model.spec, Path(folder), features)
-        made = make_all(source, args.steps, args.methods)
+        made, left_out = make_all(source, args.steps, args.methods)
         rows = measure(line, source.spec, {name: one for name, (one, _) in made.items()}, evaluation)
     for name, (_, build_s) in made.items():
         rows[name]["build_s"] = round(build_s, 1)
     setup = {
         "model": args.model.name,
-        "calibration": {"manifest": args.calibration.name, "recordings": len(features)},
+        "calibration": {
+            "manifest": args.calibration.name,
+            "recordings": len(features),
+            "their_steps": args.steps,
+        },
         "eval": {"manifest": args.eval.name, "utterances": len(evaluation)},
+        "note": args.note,
+        "left_out": left_out,
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     print(json.dumps({"host": host(), "tools": describe_tools(), **setup, "results": rows}, indent=1))
@@ -102,11 +112,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--calibration-limit", type=int, default=100, help="calibrate on the first N")
     parser.add_argument("--steps", type=int, default=300, help="encoder steps onnxruntime calibrates on")
     parser.add_argument("--methods", action="store_true", help="each of our calibration methods, too")
+    parser.add_argument("--note", default="", help="said in the JSON: what else the machine was doing")
     return parser.parse_args()
 
 
-def make_all(source: Source, steps: int, methods: bool) -> dict[str, tuple[PassResult, float]]:
-    """Every artifact by name, and the seconds it took to make. The fp32 graph comes first: others read it."""
+def make_all(
+    source: Source, steps: int, methods: bool
+) -> tuple[dict[str, tuple[PassResult, float]], dict[str, str]]:
+    """Every artifact by name, and the seconds it took to make; and peers that made none, with the reason.
+
+    The fp32 graph comes first: others read it.
+    """
     runs: dict[str, Run] = {
         "fp32": lambda: streaming_onnx.run(source),
         "ours int8-static": lambda: int8_static.run(source),
@@ -126,7 +142,28 @@ def make_all(source: Source, steps: int, methods: bool) -> dict[str, tuple[PassR
             runs[f"ours int8-static {method}, 8-bit weights"] = lambda method=method: int8_static.run(  # type: ignore[misc]
                 source, int8_static.Config(CalibrationConfig(method, weight_bits=8))
             )
-    return {name: timed(name, run) for name, run in runs.items()}
+    made = {name: timed(name, run) for name, run in runs.items()}
+    peers, left_out = run_peers(source, steps)
+    return made | peers, left_out
+
+
+def run_peers(source: Source, steps: int) -> tuple[dict[str, tuple[PassResult, float]], dict[str, str]]:
+    """Quantisers that are no dependency of ours: what the installed ones made, why the others made none."""
+    peers: dict[str, Run] = {
+        "nncf": lambda: nncf_static(source, steps),
+        "onnx_neural_compressor": lambda: neural_compressor_static(source, steps),
+    }
+    made, left_out = {}, {}
+    for package, run in peers.items():
+        if importlib.util.find_spec(package) is None:
+            left_out[package] = "not installed"
+            continue
+        try:
+            name = f"{package} {importlib.metadata.version(package.replace('_', '-'))}"
+            made[name] = timed(name, run)
+        except Exception as error:  # a peer's failure is a result, whatever its class
+            left_out[package] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
+    return made, left_out
 
 
 def timed(name: str, run: Run) -> tuple[PassResult, float]:
@@ -169,6 +206,48 @@ def theirs_static(source: Source, method: str, steps: int) -> PassResult:
     return PassResult(path, "onnxruntime", "theirs", "built", "onnxruntime")
 
 
+def nncf_static(source: Source, steps: int) -> PassResult:
+    """NNCF's `quantize`, preset mixed, the layers left out that we leave out; it sees each step's inputs."""
+    import nncf
+    import onnx
+
+    fp32, path = source.directory / streaming_onnx.FILE_NAME, source.directory / "theirs.onnx"
+    feeds = list(StreamingCalibration(fp32, source.spec, source.calibration, steps).feeds())
+    with quiet():
+        model = nncf.quantize(
+            onnx.load(fp32),
+            nncf.Dataset(feeds),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(feeds),
+            ignored_scope=nncf.IgnoredScope(names=unsuited_nodes(fp32, OP_TYPES)),
+        )
+    onnx.save(model, path)
+    return PassResult(path, "onnxruntime", "theirs", "built", "onnxruntime")
+
+
+def neural_compressor_static(source: Source, steps: int) -> PassResult:
+    """ONNX Neural Compressor's static quantiser, set as onnxruntime's is."""
+    import onnx
+    from onnx_neural_compressor.quantization import config, quantize
+
+    fp32, path = source.directory / streaming_onnx.FILE_NAME, source.directory / "theirs.onnx"
+    reader = StreamingCalibration(fp32, source.spec, source.calibration, steps)
+    settings = config.StaticQuantConfig(
+        calibration_data_reader=reader,
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=list(OP_TYPES),
+        nodes_to_exclude=unsuited_nodes(fp32, OP_TYPES),
+        per_channel=True,
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+    with quiet():
+        quantize(str(fp32), str(path), settings)
+    onnx.save(onnx.load(path), path)  # it writes large weights beside the file, which would not be counted
+    return PassResult(path, "onnxruntime", "theirs", "built", "onnxruntime")
+
+
 class StreamingCalibration(CalibrationDataReader):  # type: ignore[misc]
     """Every step's features and state of whole recordings, the state carried by the fp32 model itself.
 
@@ -182,13 +261,18 @@ class StreamingCalibration(CalibrationDataReader):  # type: ignore[misc]
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         self._spec, self._features, self._max_steps = spec, features, max_steps
-        self._feeds = self._run()
+        self.rewind()
 
     def get_next(self) -> Feed | None:
         """The next step's inputs, None at the end."""
         return next(self._feeds, None)
 
-    def _run(self) -> Iterator[Feed]:
+    def rewind(self) -> None:
+        """From the first step again."""
+        self._feeds = self.feeds()
+
+    def feeds(self) -> Iterator[Feed]:
+        """Every step's inputs."""
         steps = 0
         for features in self._features:
             state = {s.name: np.zeros(s.shape, s.dtype) for s in self._spec.state}

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 import torch
 
-from edge_speech.backends.torchscript_mobile import load_module
+from edge_speech.backends import load_encoder
 from edge_speech.bundle import sha256_of
 from edge_speech.encoder import FloatArray, StreamingSpec
 from edge_speech.engine_recipe import read_recipe
@@ -21,10 +21,12 @@ from edge_speech.errors import CheckFailed, InputError
 from edge_speech_tools.contract import check_contract
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert import torchscript_mobile
+from edge_speech_tools.drift import stream_rows
 from edge_speech_tools.linter import lint_graph
 from edge_speech_tools.onnx_graph import unsuited_nodes
 from edge_speech_tools.onnx_opset17 import to_opset17
 from edge_speech_tools.passes import PassResult, Source, load_passes, on_request
+from edge_speech_tools.reference import TorchEncoder
 from edge_speech_tools.streaming import windows
 from streaming_double import StreamingDouble, streaming_double
 
@@ -100,9 +102,9 @@ def test_artifact_streams_like_the_model(
     result = built[name]
     assert (result.backend, result.precision) == (PASSES[name].BACKEND, PASSES[name].PRECISION)
     model = streaming_double()
-    loaded = onnx_step(result.path) if result.path.suffix == ".onnx" else torch_step(load_module(result.path))
-    got = stream(loaded, features, model.spec)
-    want = stream(torch_step(model), features, model.spec)
+    assert result.check_backend is not None
+    got = stream_rows(load_encoder(result.check_backend, result.path, model.spec), features, model.spec)
+    want = stream_rows(TorchEncoder(model, model.spec), features, model.spec)
     assert got.shape == want.shape
     assert np.abs(got - want).max() < TOLERANCE[result.precision]
     assert (got.argmax(axis=1) == want.argmax(axis=1)).mean() > 0.95
@@ -223,10 +225,11 @@ def test_an_odd_recipe_of_a_target_is_one_line(recipe: dict[str, Any], folder: P
     assert "\n" not in str(error.value)
 
 
-def test_static_quantisation_without_recordings_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in sorted(PASSES) if PASSES[name].NEEDS_CALIBRATION])
+def test_static_quantisation_without_recordings_is_refused(name: str, tmp_path: Path) -> None:
     model = streaming_double()
     with pytest.raises(InputError, match="--calibration"):
-        PASSES["int8_static"].run(Source(model, model.spec, tmp_path))
+        PASSES[name].run(Source(model, model.spec, tmp_path))
 
 
 class ForgetsState(StreamingDouble):
@@ -279,6 +282,16 @@ def test_lite_interpreter_difference_is_caught(tmp_path: Path) -> None:
     )
     assert torchscript_mobile.compare_steps(other, path, other.spec) < 1e-4
     assert torchscript_mobile.compare_steps(model, path, model.spec) > 1e-2
+
+
+def test_torch_with_xnnpack_optimises_for_mobile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = streaming_double(), []
+    monkeypatch.setattr(torchscript_mobile, "has_xnnpack", lambda: True)
+    monkeypatch.setattr(torchscript_mobile, "optimize_for_mobile", lambda m: seen.append(m) or m)
+    result = torchscript_mobile.run(Source(model, model.spec, tmp_path))
+    assert len(seen) == 1
+    assert result.path.exists()
+    assert torchscript_mobile.note() == "optimised for mobile"
 
 
 def wrong_models() -> dict[str, tuple[torch.nn.Module, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_speech.errors import CheckFailed
+from edge_speech.errors import CheckFailed, InputError
 from edge_speech.features import frontend_from_dict
 from edge_speech.training.checkpoint import load_model, save_model
 from edge_speech_tools import fallback, pipeline, recordings
@@ -42,6 +42,20 @@ def config(tmp_path: Path, digits: Path, broken: Path) -> OptimizeConfig:
         cache=tmp_path / "cache",
         force=True,
     )
+
+
+def test_scales_in_the_checkpoint_need_no_recordings(config: OptimizeConfig) -> None:
+    plain = replace(config, calibration_manifest=None, accuracy_budget=1000.0)
+    report = pipeline.optimize(plain).report
+    assert [a["precision"] for a in report["artifacts"] if a["kept"]] == ["int8-static"]
+
+
+def test_scales_that_lack_layers_need_recordings(config: OptimizeConfig) -> None:
+    loaded = load_model(config.model)
+    few = dict(list(loaded.quantization.items())[:3])
+    save_model(config.model, replace(loaded, quantization=few))
+    with pytest.raises(InputError, match="--calibration"):
+        pipeline.optimize(replace(config, calibration_manifest=None))
 
 
 def test_the_broken_layer_alone_stays_fp32(config: OptimizeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,6 +184,7 @@ def test_android_prefers_the_small_file(model: Path, digits: Path, tmp_path: Pat
         model,
         tmp_path / "bundle",
         "android-arm64",
+        backends=("torchscript_mobile",),
         eval_manifest=digits / "clips.jsonl",
         accuracy_budget=1000.0,
     )

@@ -26,11 +26,22 @@ FULL = replace(EVAL, calibration_manifest=Path("calibration.jsonl"))
         (PLAIN, LINUX, ["onnx"]),
         (EVAL, LINUX, ["onnx", "int4_weights", "int8_dynamic", "int8_weights"]),
         (FULL, LINUX, ["onnx", "int4_weights", "int8_dynamic", "int8_static", "int8_weights"]),
-        (FULL, ANDROID, ["torchscript_mobile", "torchscript_int8_dynamic"]),
+        (
+            FULL,
+            ANDROID,
+            [
+                "executorch",
+                "executorch_int8_dynamic",
+                "executorch_int8_static",
+                "torchscript_mobile",
+                "torchscript_int8_dynamic",
+                "torchscript_int8_static",
+            ],
+        ),
         (PLAIN, ORIN, ["onnx", "tensorrt"]),
         (replace(FULL, precision="int8-static"), LINUX, ["onnx", "int8_static"]),
         (
-            replace(PLAIN, precision="int8-dynamic"),
+            replace(PLAIN, precision="int8-dynamic", backends=("torchscript_mobile",)),
             ANDROID,
             ["torchscript_int8_dynamic", "torchscript_mobile"],
         ),
@@ -40,6 +51,28 @@ FULL = replace(EVAL, calibration_manifest=Path("calibration.jsonl"))
 )
 def test_passes_in_running_order(config: OptimizeConfig, target: Target, passes: list[str]) -> None:
     assert list(make_plan(config, target, PASSES).passes) == passes
+
+
+def test_scales_in_the_checkpoint_do_instead_of_recordings() -> None:
+    asked = replace(EVAL, precision="int8-static")
+    assert make_plan(asked, LINUX, PASSES, scaled=True).passes == ("onnx", "int8_static")
+    assert "int8_static" in make_plan(EVAL, LINUX, PASSES, scaled=True).candidates
+
+
+def test_ranges_of_outputs_are_in_no_checkpoint() -> None:
+    with pytest.raises(InputError, match=r"executorch/int8-static needs recordings.*--calibration"):
+        make_plan(
+            replace(EVAL, precision="int8-static", backends=("executorch",)), ANDROID, PASSES, scaled=True
+        )
+
+
+def test_a_pass_without_its_package_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PASSES["executorch"], "REQUIRES", "no_such_package")
+    plan = make_plan(PLAIN, ANDROID, PASSES)
+    assert plan.passes == ("torchscript_mobile",)
+    assert 'pip install "edge-speech[no_such_package]"' in plan.left_out[0]
+    with pytest.raises(InputError, match="executorch/fp32 needs no_such_package"):
+        make_plan(replace(PLAIN, precision="fp32", backends=("executorch",)), ANDROID, PASSES)
 
 
 def test_needs_run_first_whatever_the_order_of_files() -> None:

@@ -21,7 +21,10 @@ from edge_speech_tools.calibration import (
     CalibrationSet,
     calibrate,
     observe,
+    running_order,
     spans,
+    static_ranges,
+    static_scales,
 )
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.histogram import BINS, Histogram
@@ -208,9 +211,37 @@ def test_given_scales_take_the_place_of_calibration(tmp_path: Path) -> None:
     source = Source(model, model.spec, tmp_path)
     streaming_onnx.run(source)
     scales = calibrate(model, model.spec, [features()])
-    int8_static.run(replace(source, scales={"layers.0.expand": scales["layers.0.expand"]}))
-    graph = graph_of(tmp_path / int8_static.FILE_NAME)
-    assert [n.name for n in graph.node if n.op_type == "MatMulIntegerToFloat"] == ["layers.0.expand"]
+    given = {name: replace(s, input_scale=2 * s.input_scale) for name, s in list(scales.items())[1:-1]}
+    assert set(scales) - set(given) == {running_order(model, model.spec)[i] for i in (0, -1)}
+    by_name = {n.name: n for n in graph_of(int8_static.run(replace(source, scales=given)).path).node}
+    assert by_name["layers.0.expand"].op_type == "MatMulIntegerToFloat"
+    constants = {t.name: t for t in graph_of(tmp_path / int8_static.FILE_NAME).initializer}
+    used = onnx.numpy_helper.to_array(constants["layers.0.expand/input_scale"])
+    assert float(used) == np.float32(given["layers.0.expand"].input_scale)
+
+
+def test_scales_that_lack_layers_need_recordings(tmp_path: Path) -> None:
+    model = tiny("tcn", {})
+    measured = calibrate(model, model.spec, [features()])
+    given = {"layers.0.expand": replace(measured["layers.0.expand"], input_zero_point=3)}
+    source = Source(model, model.spec, tmp_path, scales=given)
+    with pytest.raises(InputError, match=r"none for \d+ layers, such as .*--calibration"):
+        static_scales(source, CalibrationConfig())
+    both = static_scales(replace(source, calibration=[features()]), CalibrationConfig())
+    assert both == {**measured, **given}
+
+
+def test_ranges_of_outputs_are_those_of_what_layers_give(tmp_path: Path) -> None:
+    model = tiny("dnn", {})
+    config = CalibrationConfig("min-max")
+    _, outputs = static_ranges(Source(model, model.spec, tmp_path, [features()]), config)
+    given: list[torch.Tensor] = []
+    handle = model.output.register_forward_hook(lambda _, __, y: given.append(y))
+    stream(torch_step(model), features(), model.spec)
+    handle.remove()
+    assert outputs["output"] == pytest.approx(
+        input_scales(*map(float, torch.stack(given).aminmax())), rel=1e-4, abs=1
+    )
 
 
 def test_the_plain_form_is_explicit_q_dq(tmp_path: Path) -> None:

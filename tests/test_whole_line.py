@@ -23,6 +23,15 @@ FRONTEND = FbankConfig(num_mel_bins=40)
 PASSES = load_passes()
 # What runs here an artifact whose engine is built on its device.
 STANDS_FOR = {"tensorrt": "onnxruntime"}
+# Lowering to XNNPACK takes seconds for each layer: one layer, and one precision for each architecture; all of
+# them are in benchmarks/parity.py.
+SLOW = "executorch"
+SLOW_PASSES = {
+    "conformer": "executorch_int8_static",
+    "crnn": "executorch_int8_dynamic",
+    "tcn": "executorch_int8_static",
+    "transformer": "executorch_int8_dynamic",
+}
 # Largest difference of log_probs over the recording: rounding, half precision, eight bits.
 TOLERANCE = {
     "fp32": 1e-4,
@@ -38,11 +47,14 @@ LENGTHS = [16000 * 3 + 77, 2560 * 10, 900]
 
 @pytest.fixture(scope="module", params=models.available())
 def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return source_of(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def source_of(architecture: str, folder: Path, **settings: object) -> Source:
     torch.manual_seed(1)
-    config = {"size": "small", "num_features": FRONTEND.num_mel_bins, "vocab_size": len(TOKENS)}
-    model = models.build(request.param, config).eval()
-    calibration = (features(speech_like(4, seed=5)),)
-    return Source(model, model.spec, tmp_path_factory.mktemp(request.param), calibration)
+    config = {"size": "small", "num_features": FRONTEND.num_mel_bins, "vocab_size": len(TOKENS), **settings}
+    model = models.build(architecture, config).eval()
+    return Source(model, model.spec, folder, (features(speech_like(4, seed=5)),))
 
 
 def features(waveform: FloatArray) -> FloatArray:
@@ -86,7 +98,14 @@ def make(name: str, source: Source) -> Path:
     return PASSES[name].run(source).path
 
 
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("architecture", models.available())
+def test_slow_artifacts(architecture: str, tmp_path: Path) -> None:
+    test_every_artifact(
+        source_of(architecture, tmp_path, num_layers=1), SLOW_PASSES.get(architecture, "executorch")
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, one in PASSES.items() if one.BACKEND != SLOW])
 def test_every_artifact(source: Source, name: str) -> None:
     one = PASSES[name]
     backend = STANDS_FOR.get(one.BACKEND, one.BACKEND)

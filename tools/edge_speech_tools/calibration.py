@@ -18,11 +18,14 @@ from edge_speech.training.chunked import ChunkedModel
 from edge_speech.training.scales import LayerScales, Scales, input_scales, weight_scales
 from edge_speech_tools import histogram
 from edge_speech_tools.histogram import Histogram
+from edge_speech_tools.passes import Source
 from edge_speech_tools.recordings import Recording, at_rate
 from edge_speech_tools.streaming import windows
 
 METHODS = ("min-max", "percentile", "entropy", "mse")
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+GIVE_RECORDINGS = "give --calibration MANIFEST (a few minutes like those of use, apart from --eval)"
+OutputRange = tuple[float, int]
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,59 @@ def calibrate(
     return {name: _layer_scales(modules[name], seen[name], config) for name in seen}
 
 
+def static_scales(source: Source, config: CalibrationConfig) -> Scales:
+    """Scales for int8-static: the checkpoint's own where it has them, of other layers measured.
+
+    Raises InputError when layers between the first and the last lack scales and there is no recording.
+    """
+    lacking = uncovered(source.model, source.spec, source.scales)
+    if source.scales and not lacking:
+        return source.scales
+    if not source.calibration:
+        where = (
+            f"; the checkpoint has none for {len(lacking)} layers, such as {lacking[0]}" if lacking else ""
+        )
+        raise InputError(f"int8-static needs recordings to measure its ranges on{where}; {GIVE_RECORDINGS}")
+    return {**calibrate(source.model, source.spec, source.calibration, config), **source.scales}
+
+
+def static_ranges(source: Source, config: CalibrationConfig) -> tuple[Scales, dict[str, OutputRange]]:
+    """`static_scales`, and scale and zero point of each layer's output, for engines that round that, too.
+
+    Raises InputError without recordings: no checkpoint has ranges of outputs.
+    """
+    if not source.calibration:
+        raise InputError(
+            f"int8-static of this engine rounds what layers give and needs recordings; {GIVE_RECORDINGS}"
+        )
+    with _observed(source.model, outputs=True) as given:
+        measured = calibrate(source.model, source.spec, source.calibration, config)
+    outputs = {name: input_scales(*range_of(given[name], config)) for name in measured}
+    return {**measured, **source.scales}, outputs
+
+
+def uncovered(model: nn.Module, spec: StreamingSpec, scales: Scales) -> list[str]:
+    """Layers that `scales` lack, but for the first and the last to run, which stay in fp32 anyway."""
+    return [name for name in running_order(model, spec)[1:-1] if name not in scales]
+
+
+def running_order(model: nn.Module, spec: StreamingSpec) -> list[str]:
+    """Names of the Linear, Conv1d and Conv2d layers as a step reaches them."""
+    order: dict[str, None] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, __, name=name: order.setdefault(name))
+        for name, layer in model.named_modules()
+        if isinstance(layer, LAYERS)
+    ]
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(1, spec.window_frames, spec.num_features), *model.initial_state(1))  # type: ignore[operator]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(order)
+
+
 def observe(
     model: nn.Module, spec: StreamingSpec, features: Iterable[FloatArray], span_chunks: int = 16
 ) -> dict[str, Histogram]:
@@ -124,11 +180,13 @@ def _layer_scales(module: nn.Module, seen: Histogram, config: CalibrationConfig)
 
 
 @contextmanager
-def _observed(model: nn.Module) -> Iterator[dict[str, Histogram]]:
-    """Histograms by layer name that fill while the model runs."""
+def _observed(model: nn.Module, outputs: bool = False) -> Iterator[dict[str, Histogram]]:
+    """Histograms by layer name, of what layers get or of what they give, that fill while the model runs."""
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LAYERS)}
     seen = {name: Histogram() for name in layers}
-    hooks = [layer.register_forward_pre_hook(_counter(name, seen[name])) for name, layer in layers.items()]
+    hooks = [
+        layer.register_forward_hook(_counter(name, seen[name], outputs)) for name, layer in layers.items()
+    ]
     try:
         yield seen
     finally:
@@ -136,11 +194,12 @@ def _observed(model: nn.Module) -> Iterator[dict[str, Histogram]]:
             hook.remove()
 
 
-def _counter(name: str, seen: Histogram) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    def count(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        values = inputs[0].detach().float().numpy()
+def _counter(name: str, seen: Histogram, outputs: bool) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def count(_: nn.Module, inputs: tuple[Any, ...], given: Any) -> None:
+        values = (given if outputs else inputs[0]).detach().float().numpy()
         if not np.isfinite(values).all():
-            raise InputError(f"layer {name} gets values that are not finite; the model is not trained well")
+            what = "gives" if outputs else "gets"
+            raise InputError(f"layer {name} {what} values that are not finite; the model is not trained well")
         seen.add(values)
 
     return count

@@ -64,6 +64,9 @@ class Pass(Protocol):
     `ON_REQUEST = True` makes what another program loads and our runtime does not: for any target, where
     --backends names it. One with `NEEDS_LAYERS = True` reads the layers of a PyTorch model, which a bundle's
     graph has not.
+    Of a pass that needs calibration, `SCALES_SUFFICE = True` says that scales in the checkpoint do instead;
+    `REQUIRES` names a package, and the extra of ours that brings it, without which the pass is left out.
+    `note()`, if there, is said in the plan.
     """
 
     BACKEND: str
@@ -73,6 +76,11 @@ class Pass(Protocol):
 
     def run(self, source: Source) -> PassResult:
         """Write the artifact into `source.directory`. Raises InputError or CheckFailed."""
+
+
+def needs_recordings(of: Pass, scaled: bool) -> bool:
+    """Must `--calibration` be given for this pass? `scaled`: the checkpoint has scales for its layers."""
+    return of.NEEDS_CALIBRATION and not (scaled and getattr(of, "SCALES_SUFFICE", False))
 
 
 _FOLDERS = ("convert", "quantize")

@@ -23,12 +23,16 @@ from edge_speech.bundle_manifest import Manifest
 from edge_speech.commands.decoding import decoder_options
 from edge_speech.commands.extras import import_extra
 from edge_speech.decoder import manifest_decoder
+from edge_speech.encoder import StreamingSpec
 from edge_speech.errors import CheckFailed, InputError
 from edge_speech.features import frontend_to_dict
 from edge_speech.target import Target, load_target
+from edge_speech.training.checkpoint import load_model
 from edge_speech_tools import golden, language_model, report
 from edge_speech_tools.cache import Cache
+from edge_speech_tools.calibration import uncovered
 from edge_speech_tools.choice import Candidate, Choice, Rules, choose
+from edge_speech_tools.contract import require_streaming
 from edge_speech_tools.evaluation import PYTORCH, Measured
 from edge_speech_tools.fallback import fall_back
 from edge_speech_tools.job import Job, load_job
@@ -67,7 +71,7 @@ def dry_run(config: OptimizeConfig, target: Target, show: bool) -> dict[str, Any
     Without the files only the plan. Raises InputError on bad input.
     """
     passes = load_passes()
-    plan, findings = make_plan(config, target, passes), []
+    plan, findings = make_plan(config, target, passes, has_scales(config)), []
     given = [config.model, config.eval_manifest, config.calibration_manifest, *config.device_bench]
     if all(path.exists() for path in given if path is not None):
         with tempfile.TemporaryDirectory() as work, single_thread():
@@ -144,7 +148,7 @@ def _cache_folder(args: argparse.Namespace) -> Path | None:
 def optimize(config: OptimizeConfig) -> OptimizeResult:
     """Carry out the plan. Raises InputError on bad input, CheckFailed when a gate does not hold."""
     target, passes = load_target(config.target), load_passes()
-    plan = make_plan(config, target, passes)
+    plan = make_plan(config, target, passes, has_scales(config))
     bundle.check_output(config.output, config.force)
     with _open_cache(config) as cache:
         job = pruning.pruned_job(load_job(config, target, plan, passes, cache))
@@ -164,6 +168,15 @@ def optimize(config: OptimizeConfig) -> OptimizeResult:
 def default_cache(output: Path) -> Path:
     """Where `edge-speech optimize` keeps what it made, unless told: beside the bundle."""
     return output.with_name(f".{output.name}.cache")
+
+
+def has_scales(config: OptimizeConfig) -> bool:
+    """Does the checkpoint bring the scales that `--calibration` would be measured for? Raises InputError."""
+    if config.calibration_manifest is not None or not config.model.is_file():
+        return False
+    loaded = require_streaming(config.model, load_model(config.model))
+    spec: StreamingSpec = loaded.model.spec  # type: ignore[assignment]
+    return bool(loaded.quantization) and not uncovered(loaded.model, spec, loaded.quantization)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from edge_speech.decoder import DecoderOptions
 from edge_speech.errors import InputError
 from edge_speech.target import Target
-from edge_speech_tools.passes import Pass, on_request
+from edge_speech_tools.passes import Pass, needs_recordings, on_request
 from edge_speech_tools.search.options import SearchOptions
 
 AUTO = "auto"
@@ -93,8 +94,13 @@ class Plan:
         return "\n".join([*lines, *(f"    left out  {reason}" for reason in self.left_out)])
 
 
-def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]) -> Plan:
-    """Choose and order the passes. Raises InputError on a backend or precision the target does not have."""
+def make_plan(
+    config: OptimizeConfig, target: Target, passes: Mapping[str, Pass], scaled: bool = False
+) -> Plan:
+    """Choose and order the passes; `scaled`: the checkpoint has the scales of its layers.
+
+    Raises InputError on a backend or precision the target does not have.
+    """
     backends = _backends(config, target, on_request(passes))
     _check_pruning(config)
     if config.precision not in (AUTO, *target.precisions):
@@ -103,12 +109,14 @@ def make_plan(config: OptimizeConfig, target: Target, passes: Mapping[str, Pass]
             f"it offers {', '.join([*target.precisions, AUTO])}"
         )
     if config.precision == AUTO:
-        candidates, left_out = _automatic(config, target, backends, passes)
+        candidates, left_out = _automatic(config, target, backends, passes, scaled)
         reference: list[str] = []
     else:
-        candidates = _explicit(config, backends, passes)
-        without = [b for b in backends if all(passes[name].BACKEND != b for name in candidates)]
-        left_out = [f"{backend}: it is not made in {config.precision}" for backend in without]
+        candidates, obstacles = _explicit(config, backends, passes, scaled)
+        made = {p.BACKEND for p in passes.values() if p.PRECISION == config.precision}
+        left_out = [
+            f"{b}: it is not made in {config.precision}" for b in backends if b not in made
+        ] + obstacles
         reference = _references(candidates, passes)
     if config.search is not None and config.eval_manifest is None:
         raise InputError("--search weighs words against time and bytes; give --eval MANIFEST")
@@ -169,7 +177,10 @@ def _backends(config: OptimizeConfig, target: Target, others: tuple[str, ...]) -
     return (*own, *(b for b in config.backends if b in others)) or target.backends
 
 
-def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping[str, Pass]) -> list[str]:
+def _explicit(
+    config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping[str, Pass], scaled: bool
+) -> tuple[list[str], list[str]]:
+    """The passes of one precision, and those left out for want of recordings while another has its scales."""
     made = {name: p for name, p in passes.items() if p.BACKEND in backends}
     chosen = [name for name, p in made.items() if p.PRECISION == config.precision]
     if not chosen:
@@ -178,40 +189,49 @@ def _explicit(config: OptimizeConfig, backends: tuple[str, ...], passes: Mapping
             f"backend {', '.join(backends)} does not make {config.precision}; "
             f"it makes {', '.join(can) or 'nothing in this release'}"
         )
-    if config.model.is_dir() and any(map(_needs_layers, map(passes.__getitem__, chosen))):
-        raise InputError(f"{config.precision} of {', '.join(backends)} is made {_LAYERS}; give its model.pt")
-    if config.calibration_manifest is None and any(passes[name].NEEDS_CALIBRATION for name in chosen):
-        raise InputError(
-            f"{config.precision} needs recordings to measure its ranges on; give --calibration MANIFEST "
+    obstacles = {name: reason for name in chosen if (reason := _obstacle(config, passes[name], scaled))}
+    if len(obstacles) == len(chosen):
+        raise InputError("; ".join(obstacles.values()))
+    return _by_backend([n for n in chosen if n not in obstacles], backends, passes), list(obstacles.values())
+
+
+def _obstacle(config: OptimizeConfig, of: Pass, scaled: bool) -> str | None:
+    """Why this pass cannot run with what is given and installed."""
+    key, package = f"{of.BACKEND}/{of.PRECISION}", getattr(of, "REQUIRES", None)
+    if package and importlib.util.find_spec(package) is None:
+        return f'{key} needs {package}; install it with `pip install "edge-speech[{package}]"`'
+    if config.model.is_dir() and getattr(of, "NEEDS_LAYERS", False):
+        return f"{key} is made {_LAYERS}; give its model.pt"
+    if config.calibration_manifest is None and needs_recordings(of, scaled):
+        return (
+            f"{key} needs recordings to measure its ranges on; give --calibration MANIFEST "
             "(a few minutes like those of use, apart from --eval)"
         )
-    return _by_backend(chosen, backends, passes)
+    return None
 
 
 def _automatic(
-    config: OptimizeConfig, target: Target, backends: tuple[str, ...], passes: Mapping[str, Pass]
+    config: OptimizeConfig,
+    target: Target,
+    backends: tuple[str, ...],
+    passes: Mapping[str, Pass],
+    scaled: bool,
 ) -> tuple[list[str], list[str]]:
     """Everything the target offers, less what could not be made or judged, with the reasons."""
     chosen, left_out = [], _unmade(target, backends, passes)
     for name, p in passes.items():
         if p.BACKEND not in backends or p.PRECISION not in (*target.precisions, *_asked_for(p)):
             continue
-        key = f"{p.BACKEND}/{p.PRECISION}"
-        if config.model.is_dir() and _needs_layers(p):
-            left_out.append(f"{key}: it is made {_LAYERS}")
-        elif p.PRECISION in NEEDS_EVAL and config.eval_manifest is None:
-            left_out.append(f"{key}: its accuracy cannot be measured without --eval")
-        elif p.NEEDS_CALIBRATION and config.calibration_manifest is None:
-            left_out.append(f"{key}: its ranges cannot be measured without --calibration")
+        obstacle = _obstacle(config, p, scaled)
+        if p.PRECISION in NEEDS_EVAL and config.eval_manifest is None:
+            left_out.append(f"{p.BACKEND}/{p.PRECISION}: its accuracy cannot be measured without --eval")
+        elif obstacle:
+            left_out.append(obstacle)
         else:
             chosen.append(name)
     if not chosen:
         raise InputError(f"nothing is left to make for target {target.name}: {'; '.join(left_out)}")
     return _by_backend(chosen, backends, passes), left_out
-
-
-def _needs_layers(made: Pass) -> bool:
-    return bool(getattr(made, "NEEDS_LAYERS", False))
 
 
 def _asked_for(made: Pass) -> tuple[str, ...]:
@@ -255,7 +275,7 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     steps += _pruning_steps(config)
     steps.append(Step("lint", "model and recordings", "what would go wrong later, with its remedy"))
     steps += [] if config.search is None else [_search_step(config, config.search)]
-    steps += [Step("build", f"{p.BACKEND}/{p.PRECISION}", (p.__doc__ or "").splitlines()[0]) for p in passes]
+    steps += [Step("build", f"{p.BACKEND}/{p.PRECISION}", _what(p)) for p in passes]
     steps.append(Step("parity", keys, f"log_probs and text against PyTorch, state carried, on {compared}"))
     if config.eval_manifest:
         measured = f"WER with confidence interval on {config.eval_manifest}"
@@ -271,6 +291,12 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
     steps.append(Step("choose", target.name, _rule(config, target)))
     steps.append(Step("bundle", str(config.output), "artifacts, tokens, golden vectors, report, manifest"))
     return steps
+
+
+def _what(of: Pass) -> str:
+    """The first line of a pass's file, and its `note()` where it has something to say about this install."""
+    line, note = (of.__doc__ or "").splitlines()[0], getattr(of, "note", None)
+    return f"{line} ({note()})" if note else line
 
 
 def _search_step(config: OptimizeConfig, search: SearchOptions) -> Step:

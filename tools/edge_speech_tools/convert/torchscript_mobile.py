@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.utils.mobile_optimizer import optimize_for_mobile
 
 from edge_speech.backends.torchscript_mobile import load_module
 from edge_speech.encoder import StreamingSpec
@@ -29,6 +30,20 @@ class Config:
     tolerance: float = 1e-4
 
 
+def has_xnnpack() -> bool:
+    """Was this torch built with XNNPACK? `optimize_for_mobile` packs weights for it and fails without."""
+    from torch.backends import xnnpack
+
+    return bool(xnnpack.enabled)  # type: ignore[attr-defined]
+
+
+def note() -> str:
+    """What the plan says of this torch: weights are packed for XNNPACK where it was built in."""
+    if has_xnnpack():
+        return "optimised for mobile"
+    return "this torch has no XNNPACK, so not optimised for mobile"
+
+
 def run(source: Source, config: Config = Config()) -> PassResult:
     """Trace, freeze and save the model. Raises CheckFailed when the loaded file differs from the model."""
     path = source.directory / FILE_NAME
@@ -47,13 +62,16 @@ def example_inputs(source: Source) -> tuple[torch.Tensor, ...]:
 
 
 def save_lite(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:
-    """Trace one step, freeze it, save it for the lite interpreter. Raises OSError on a full disk.
+    """Trace one step, freeze it, rewrite it for mobile where this torch can, save it.
 
     The file is written here, from memory: torch's own writer ends the process when the disk is full.
+    Raises OSError then.
     """
     with quiet(), torch.no_grad():
         traced = torch.jit.trace(model, inputs)  # type: ignore[no-untyped-call]
         frozen = torch.jit.freeze(traced.eval())
+        if has_xnnpack():
+            frozen = optimize_for_mobile(frozen)
         content = frozen._save_to_buffer_for_lite_interpreter()
     path.write_bytes(content)
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from edge_speech.errors import InputError
-from edge_speech.training.scales import Scales
 from edge_speech_tools import qdq
-from edge_speech_tools.calibration import CalibrationConfig, calibrate
+from edge_speech_tools.calibration import CalibrationConfig, static_scales
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert.onnx import check_graph
 from edge_speech_tools.onnx_graph import unsuited_nodes
@@ -19,6 +17,7 @@ BACKEND = "onnxruntime"
 PRECISION = "int8-static"
 NEEDS = ("onnx",)
 NEEDS_CALIBRATION = True
+SCALES_SUFFICE = True
 NEEDS_LAYERS = True
 FILE_NAME = "encoder.int8-static.onnx"
 
@@ -27,7 +26,7 @@ FILE_NAME = "encoder.int8-static.onnx"
 class Config:
     """How ranges are measured, unless quantisation-aware training left scales in the checkpoint.
 
-    Layers without scales, convolutions, GRUs, the first and the last layer compute in fp32 with int8 weights.
+    Convolutions, GRUs, the first and the last layer compute in fp32 with int8 weights.
     LSTMs compute in integers whose ranges are those of the moment. Layers in `keep` stay as they are.
     """
 
@@ -36,8 +35,8 @@ class Config:
 
 
 def run(source: Source, config: Config = Config()) -> PassResult:
-    """Quantise the fp32 graph in `source.directory`. Raises InputError without calibration recordings."""
-    scales = scales_of(source, config.calibration)
+    """Quantise the fp32 graph in `source.directory`. Raises InputError without scales or recordings."""
+    scales = static_scales(source, config.calibration)
     fp32, path = source.directory / streaming_onnx.FILE_NAME, source.directory / FILE_NAME
     ends = {name.partition("/")[0] for name in unsuited_nodes(fp32, ("MatMul", "Gemm", "Conv"))}
     unsuited = {*ends, *config.keep}
@@ -50,12 +49,3 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     onnx.save(model, path)
     check_graph(path, source.spec)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
-
-
-def scales_of(source: Source, calibration: CalibrationConfig) -> Scales:
-    """Those of quantisation-aware training, else measured. Raises InputError without recordings."""
-    if source.scales:
-        return source.scales
-    if not source.calibration:
-        raise InputError("int8-static needs recordings to measure its ranges on; give --calibration MANIFEST")
-    return calibrate(source.model, source.spec, source.calibration, calibration)

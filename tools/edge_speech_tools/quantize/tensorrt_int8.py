@@ -12,19 +12,19 @@ import onnx
 
 from edge_speech.engine_recipe import version_of
 from edge_speech_tools import qdq
-from edge_speech_tools.calibration import CalibrationConfig
+from edge_speech_tools.calibration import CalibrationConfig, static_scales
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert import tensorrt
 from edge_speech_tools.convert.onnx import check_graph
 from edge_speech_tools.onnx_fp16 import to_fp16
 from edge_speech_tools.onnx_graph import unsuited_nodes
 from edge_speech_tools.passes import PassResult, Source
-from edge_speech_tools.quantize.int8_static import scales_of
 
 BACKEND = "tensorrt"
 PRECISION = "int8-static"
 NEEDS = ("onnx",)
 NEEDS_CALIBRATION = True
+SCALES_SUFFICE = True
 FILE_NAME = "encoder.int8-static.tensorrt.onnx"
 # The first whose Q/DQ have float16 scales.
 _OPSET = 19
@@ -42,8 +42,8 @@ class Config:
 
 
 def run(source: Source, config: Config = Config()) -> PassResult:
-    """Quantise the fp32 graph in `source.directory`. Raises InputError without calibration recordings."""
-    scales = scales_of(source, config.calibration)
+    """Quantise the fp32 graph in `source.directory`. Raises InputError without scales or recordings."""
+    scales = static_scales(source, config.calibration)
     fp32, path = source.directory / streaming_onnx.FILE_NAME, source.directory / FILE_NAME
     ends = {name.partition("/")[0] for name in unsuited_nodes(fp32, ("MatMul", "Gemm", "Conv"))}
     version = tensorrt.tensorrt_minimum(source)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,16 +32,23 @@ class Config:
 def run(source: Source, config: Config = Config()) -> PassResult:
     """Quantise, trace, freeze and save the model."""
     path = source.directory / FILE_NAME
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = config.engine
-    try:
+    with quantised_engine(config.engine):
         with quiet():
             quantized = quantize_dynamic(source.model, layer_configs(source))  # type: ignore[no-untyped-call]
         _use_full_range(quantized)
         save_lite(quantized, example_inputs(source), path)
+    return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
+
+
+@contextmanager
+def quantised_engine(name: str) -> Iterator[None]:
+    """PyTorch's integer kernels of this name for as long as this lasts: weights are packed for them."""
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = name
+    try:
+        yield
     finally:
         torch.backends.quantized.engine = before
-    return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
 
 
 def _use_full_range(model: torch.nn.Module) -> None:
