@@ -294,7 +294,7 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
 
 
 def _what(of: Pass) -> str:
-    """The first line of a pass's file, and its `remark()` where it has something to say about this install."""
+    """The first line of a pass's file, and its `remark()` about this install where it has one."""
     line, remark = (of.__doc__ or "").splitlines()[0], getattr(of, "remark", None)
     return f"{line} ({remark()})" if remark else line
 
