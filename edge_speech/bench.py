@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,12 @@ class StreamTimes:
 
 @dataclass(frozen=True)
 class Request:
-    """What one process measures; `artifact` is its path in the bundle, `audio` None the golden waveform,
-    `options` what is changed in the bundle's decoder."""
+    """What one process measures; `artifact` is its path in the bundle and `backend` the engine that loads it,
+    `audio` None the golden waveform, `options` what is changed in the bundle's decoder."""
 
     bundle: str
     artifact: str
+    backend: str
     threads: int = 1
     audio: str | None = None
     realtime: bool = False
@@ -86,6 +87,7 @@ def measure_here(request: Request) -> Measurement:
     start = time.perf_counter()
     bundle = read_bundle(request.bundle)
     artifact = next(a for a in bundle.manifest.artifacts if a.path == request.artifact)
+    artifact = replace(artifact, backend=request.backend)
     recognizer = Recognizer.from_artifact(bundle, artifact, request.threads)
     recognizer.decoder = request.options.over(recognizer.decoder)
     load_ms = 1000 * (time.perf_counter() - start)

@@ -329,8 +329,11 @@ def choose_artifact(bundle: Bundle, backend: str = "auto") -> Artifact:
 
 def runnable_artifacts(bundle: Bundle, backend: str = "auto") -> list[Artifact]:
     """Of `backend`, or of all with "auto", what this install can run, best first: verified, or with an engine
-    that was built on a device. Raises InputError when there is none."""
-    candidates = [a for a in bundle.manifest.artifacts if backend in ("auto", a.backend)]
+    that was built on a device. After them come the same files in other engines that read them, see
+    `backends.others`. Raises InputError when there is none."""
+    artifacts = bundle.manifest.artifacts
+    artifacts = (*artifacts, *backends.others(artifacts, on_request=backend != "auto"))
+    candidates = [a for a in artifacts if backend in ("auto", a.backend)]
     usable = [a for a in candidates if _is_usable(bundle, a, backend)]
     runnable = [a for a in usable if not backends.missing(a.backend)]
     if not runnable:

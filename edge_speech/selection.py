@@ -46,10 +46,11 @@ class Tried:
 
 @dataclass(frozen=True)
 class Selection:
-    """What was measured, now or at an earlier load, and which artifact it speaks for; `noted_in` is a file
-    beside the bundle."""
+    """What was measured, now or at an earlier load, and which artifact in which engine it speaks for;
+    `noted_in` is a file beside the bundle."""
 
     path: str
+    backend: str
     tried: tuple[Tried, ...]
     noted_in: str
     is_new: bool
@@ -61,11 +62,9 @@ class Selection:
 
     def in_words(self) -> str:
         """One line for a person."""
-        times = {t.path: t for t in self.tried if t.chunk_ms is not None}
-        chosen = times[self.path]
-        others = ", ".join(
-            f"{t.backend}/{t.precision} {t.chunk_ms:.2f}" for t in times.values() if t is not chosen
-        )
+        right = [t for t in self.tried if t.chunk_ms is not None]
+        chosen = next(t for t in right if (t.path, t.backend) == (self.path, self.backend))
+        others = ", ".join(f"{t.backend}/{t.precision} {t.chunk_ms:.2f}" for t in right if t is not chosen)
         runs = f"{chosen.backend}/{chosen.precision} runs, with {chosen.chunk_ms:.2f} ms a chunk"
         return f"{runs} here ({others}); noted in {self.noted_in}"
 
@@ -82,10 +81,11 @@ def load_fastest(
         return Recognizer.from_artifact(bundle, candidates[0], num_threads), None
     note = path.with_name(f".{path.name}.backend.json")
     key = _key(bundle, candidates, num_threads)
-    by_path, noted = {artifact.path: artifact for artifact in candidates}, _read(note, key)
+    noted = _read(note, key)
     if noted is not None:
+        chosen = next(a for a in candidates if (a.path, a.backend) == (noted.path, noted.backend))
         try:
-            return Recognizer.from_artifact(bundle, by_path[noted.path], num_threads), noted
+            return Recognizer.from_artifact(bundle, chosen, num_threads), noted
         except InputError:
             pass  # it did load once: everything is tried anew
     if not os.access(note.parent, os.W_OK):
@@ -99,7 +99,7 @@ def _first(bundle: Bundle, candidates: Sequence[Artifact], num_threads: int) -> 
         try:
             recognizer = _right(bundle, artifact, num_threads)
         except (InputError, CheckFailed) as error:
-            problems.append(Tried(artifact.path, artifact.backend, artifact.precision, None, str(error)))
+            problems.append(_failed(artifact, error))
             continue
         _warn(problems, artifact)
         return recognizer
@@ -114,25 +114,25 @@ def _measured(
         return _first(bundle, candidates, num_threads), None
     for artifact in candidates:
         try:
-            found[artifact.path] = _right(bundle, artifact, num_threads)
+            found[artifact] = _right(bundle, artifact, num_threads)
         except (InputError, CheckFailed) as error:
-            tried.append(Tried(artifact.path, artifact.backend, artifact.precision, None, str(error)))
+            tried.append(_failed(artifact, error))
     if not found:
         raise InputError(tried[0].problem)
     times = _times(found, waveform)
-    order = [artifact for artifact in candidates if artifact.path in found]
-    best = order[0]
-    for artifact in order[1:]:
-        best = artifact if times[artifact.path] < WORTHWHILE * times[best.path] else best
-    _warn([t for t in tried if _rank(candidates, t.path) < _rank(candidates, best.path)], best)
-    tried += [Tried(a.path, a.backend, a.precision, times[a.path]) for a in order]
-    selection = Selection(best.path, tuple(tried), note.name, True)
+    best = next(iter(found))
+    for artifact in found:
+        best = artifact if times[artifact] < WORTHWHILE * times[best] else best
+    before = {(a.path, a.backend) for a in candidates[: candidates.index(best)]}
+    _warn([t for t in tried if (t.path, t.backend) in before], best)
+    tried += [Tried(a.path, a.backend, a.precision, times[a]) for a in found]
+    selection = Selection(best.path, best.backend, tuple(tried), note.name, True)
     _write(note, {**key, **asdict(selection)})
-    return found[best.path], selection
+    return found[best], selection
 
 
-def _rank(candidates: Sequence[Artifact], path: str) -> int:
-    return [artifact.path for artifact in candidates].index(path)
+def _failed(artifact: Artifact, error: Exception) -> Tried:
+    return Tried(artifact.path, artifact.backend, artifact.precision, None, str(error))
 
 
 def _warn(problems: Sequence[Tried], instead: Artifact) -> None:
@@ -150,17 +150,17 @@ def _right(bundle: Bundle, artifact: Artifact, num_threads: int) -> Recognizer:
     return recognizer
 
 
-def _times(recognizers: dict[str, Recognizer], waveform: FloatArray) -> dict[str, float]:
+def _times(recognizers: dict[Artifact, Recognizer], waveform: FloatArray) -> dict[Artifact, float]:
     """Milliseconds of a chunk, the shortest of a few rounds in which all take turns."""
-    streams = {path: one.create_stream(beam_size=1) for path, one in recognizers.items()}
+    streams = {artifact: one.create_stream(beam_size=1) for artifact, one in recognizers.items()}
     best = dict.fromkeys(streams, float("inf"))
     for _ in range(ROUNDS):
-        for path, stream in streams.items():
+        for artifact, stream in streams.items():
             stream.reset()
             start = time.perf_counter()
-            stream.accept_waveform(waveform, recognizers[path].frontend.sample_rate)
+            stream.accept_waveform(waveform, recognizers[artifact].frontend.sample_rate)
             stream.input_finished()
-            best[path] = min(best[path], 1e3 * (time.perf_counter() - start) / max(1, stream.steps))
+            best[artifact] = min(best[artifact], 1e3 * (time.perf_counter() - start) / max(1, stream.steps))
     return best
 
 
@@ -168,7 +168,7 @@ def _key(bundle: Bundle, candidates: Sequence[Artifact], num_threads: int) -> di
     """What a note holds for; where any of it differs everything is measured anew."""
     return {
         "bundle_sha256": sha256_of(bundle.root / MANIFEST),
-        "artifacts": [artifact.path for artifact in candidates],
+        "artifacts": [[artifact.path, artifact.backend] for artifact in candidates],
         "engines": sorted([f.name, f.stat().st_mtime_ns] for f in (bundle.root / ENGINES).glob("*")),
         "machine": [platform.node(), platform.machine(), platform.release()],
         "versions": {name: _version(name) for name in ("edge-speech", *{a.backend for a in candidates})},
@@ -188,9 +188,10 @@ def _read(note: Path, key: dict[str, Any]) -> Selection | None:
     """What was noted for `key`; a note that cannot be read is none."""
     try:
         plain = json.loads(note.read_text(encoding="utf-8"))
-        if {name: plain[name] for name in key} != key or plain["path"] not in key["artifacts"]:
+        chosen = plain["path"], plain["backend"]
+        if {name: plain[name] for name in key} != key or [*chosen] not in key["artifacts"]:
             return None
-        return Selection(plain["path"], tuple(Tried(**t) for t in plain["tried"]), note.name, False)
+        return Selection(*chosen, tuple(Tried(**t) for t in plain["tried"]), note.name, False)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

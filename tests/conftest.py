@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from edge_speech import backends
 
 ROOT = Path(__file__).parent.parent
 pytest.register_assert_rewrite("board")
@@ -46,3 +49,20 @@ _SKIPPED: pytest.StashKey[list[str]] = pytest.StashKey()
 def digits() -> Path:
     """The folder of the shipped example: clips.jsonl, calibration.jsonl, model.pt."""
     return ROOT / "examples" / "digits"
+
+
+_EVERY_ENGINE = backends.others
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_makers_engines() -> Iterator[None]:
+    """OpenVINO takes a second to load a file, and might be the fastest: no test hears of it by chance."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backends, "others", lambda *_, **__: [])
+        yield
+
+
+@pytest.fixture
+def every_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Artifacts run in all engines of this install that load them, as outside of tests."""
+    monkeypatch.setattr(backends, "others", _EVERY_ENGINE)

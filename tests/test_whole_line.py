@@ -23,6 +23,9 @@ FRONTEND = FbankConfig(num_mel_bins=40)
 PASSES = load_passes()
 # What runs here an artifact whose engine is built on its device.
 STANDS_FOR = {"tensorrt": "onnxruntime"}
+# What loads the ONNX files beside onnxruntime; on a GPU, see test_backends_onnxruntime_gpu.py.
+FURTHER = ["openvino"]
+ON_A_GPU = {"onnxruntime_cuda", "onnxruntime_tensorrt"}
 # Lowering to XNNPACK takes seconds for each layer: one layer, and one precision for each architecture; all of
 # them are in benchmarks/parity.py.
 SLOW = "executorch"
@@ -113,5 +116,11 @@ def test_every_artifact(source: Source, name: str) -> None:
     check(Recognizer(encoder, FRONTEND, TOKENS), source, TOLERANCE[one.PRECISION])
 
 
+@pytest.mark.parametrize("engine", FURTHER)
+def test_engines_that_load_the_files_of_others(source: Source, engine: str) -> None:
+    encoder = backends.load_encoder(engine, make("onnx", source), source.spec)
+    check(Recognizer(encoder, FRONTEND, TOKENS), source, TOLERANCE["fp32"])
+
+
 def test_every_engine_is_tried() -> None:
-    assert {one.BACKEND for one in PASSES.values()} == set(backends.available())
+    assert {one.BACKEND for one in PASSES.values()} | set(FURTHER) | ON_A_GPU == set(backends.available())

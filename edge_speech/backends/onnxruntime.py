@@ -1,7 +1,9 @@
-"""onnxruntime: a step runs on buffers bound once; states ping-pong between two sets, nothing is copied."""
+"""onnxruntime on the CPU: a step runs on buffers bound once; states ping-pong between two sets, nothing is
+copied. `onnxruntime_cuda` and `onnxruntime_tensorrt` run the same files on a GPU."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,17 @@ _ORT_TYPES = {
 }
 
 
+Providers = Sequence[tuple[str, dict[str, Any]]]
+
+
 def load(path: Path, spec: StreamingSpec, num_threads: int) -> OnnxEncoder:
     """Open an ONNX file whose inputs and outputs must be those of `spec`. Raises InputError."""
+    return OnnxEncoder(open_session(path, spec, num_threads, [("CPUExecutionProvider", {})]), spec)
+
+
+def open_session(path: Path, spec: StreamingSpec, num_threads: int, providers: Providers) -> Any:
+    """A session on the first of `providers`, the others for what it lacks. Raises InputError, also where
+    onnxruntime would go on without the first."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -36,14 +47,20 @@ def load(path: Path, spec: StreamingSpec, num_threads: int) -> OnnxEncoder:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    names, settings = zip(*providers, strict=True)
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, [*names], [*settings])
     except Exception as error:  # onnxruntime's exceptions share no public base class
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: onnxruntime cannot load it ({reason}); make the bundle again") from None
+    if names[0] not in session.get_providers():
+        raise InputError(
+            f"{path}: {names[0]} does not start here; its libraries or its device are missing; choose another "
+            "backend"
+        )
     _check(path, "input", session.get_inputs(), spec.inputs())
     _check(path, "output", session.get_outputs(), spec.outputs())
-    return OnnxEncoder(session, spec)
+    return session
 
 
 @dataclass(frozen=True)

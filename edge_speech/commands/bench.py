@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import Any
 
 from edge_speech import backends
@@ -12,6 +13,7 @@ from edge_speech.bundle import Artifact, Bundle, read_bundle
 from edge_speech.commands.decoding import add_decoding, decoder_options, load_bundle
 from edge_speech.commands.table import print_table
 from edge_speech.decoder import bundle_decoder, describe
+from edge_speech.errors import FellBack, InputError
 from edge_speech.page import check_page, write_page
 from edge_speech.progress import track
 from edge_speech.recognizer import choose_artifact
@@ -32,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--audio", metavar="PATH", help="recording to time (default: the bundle's own, repeated)"
     )
     parser.add_argument(
-        "--backend", metavar="NAME|all", default="auto", help="engine; all: every artifact that runs here"
+        "--backend",
+        metavar="NAME|all",
+        default="auto",
+        help="engine; all: every artifact in every engine that runs it here",
     )
     parser.add_argument(
         "--threads", metavar="N", type=int, default=1, help="threads of the engine (default: 1)"
@@ -46,12 +51,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure each artifact in a process of its own."""
     check_page(args.html)
     bundle = read_bundle(args.bundle)
-    chosen = _runnable(bundle) if args.backend == "all" else [_chosen(args, bundle)]
+    chosen, further = _runnable(bundle) if args.backend == "all" else ([_chosen(args, bundle)], [])
     options = decoder_options(args)
     decoder = describe(options.over(bundle_decoder(bundle)))
     common = args.threads, args.audio, args.realtime, options
-    requests = [Request(args.bundle, a.path, *common) for a in chosen]
-    measurements = [measure(request) for request in track(requests, "bench", args.quiet)]
+    measurements = []
+    for artifact in track([*chosen, *further], "bench", args.quiet):
+        try:
+            measurements.append(measure(Request(args.bundle, artifact.path, artifact.backend, *common)))
+        except InputError as error:
+            if artifact in chosen:
+                raise
+            warnings.warn(f"{error}; left out", FellBack, stacklevel=2)
     if args.html:
         write_page(args.html, render(f"Edge Speech bench: {args.bundle}", measurements))
     return {"results": [m.result for m in measurements], "decoder": decoder}
@@ -71,8 +82,10 @@ def show(document: dict[str, Any], args: argparse.Namespace) -> None:
     print_table(table_rows(document["results"]), left=(0, 1))
 
 
-def _runnable(bundle: Bundle) -> list[Artifact]:
+def _runnable(bundle: Bundle) -> tuple[list[Artifact], list[Artifact]]:
+    """In the engines they were made for, and in others, which need not read them."""
     artifacts = bundle.manifest.artifacts
     there = [a for a in artifacts if a.status != "planned" or backends.has_engine(bundle, a)]
     found = [a for a in there if not backends.missing(a.backend)]
-    return found or [choose_artifact(bundle)]
+    further = [a for a in backends.others(there, on_request=True) if not backends.missing(a.backend)]
+    return found or [choose_artifact(bundle)], [a for a in further if a.status != "planned"]
