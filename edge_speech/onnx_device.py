@@ -49,9 +49,7 @@ class DeviceStream:
             [OrtValue.ortvalue_from_shape_and_type(z.shape, z.dtype, encoder.device) for z in self._zeros]
             for _ in range(2)
         ]
-        self._inputs = [
-            dict(zip((t.name for t in spec.state), state, strict=True)) for state in self._states
-        ]
+        self._inputs = [dict(zip((t.name for t in spec.state), state, strict=True)) for state in self._states]
         self._bindings = [self._bind(spec, self._states[1 - turn]) for turn in range(2)]
         self.reset()
 

@@ -20,7 +20,7 @@ from tiny import speech_like
 
 TOKENS = ["<blk>", *(f"▁{word}" for word in "zero one two three four five six seven eight nine".split())]
 FRONTEND = FbankConfig(num_mel_bins=40)
-PASSES = load_passes()
+PASSES = {name: one for name, one in load_passes().items() if not getattr(one, "ON_REQUEST", False)}
 # What runs here an artifact whose engine is built on its device.
 STANDS_FOR = {"tensorrt": "onnxruntime"}
 # What loads the ONNX files beside onnxruntime; on a GPU, see test_backends_onnxruntime_gpu.py.
@@ -120,6 +120,14 @@ def test_every_artifact(source: Source, name: str) -> None:
 def test_engines_that_load_the_files_of_others(source: Source, engine: str) -> None:
     encoder = backends.load_encoder(engine, make("onnx", source), source.spec)
     check(Recognizer(encoder, FRONTEND, TOKENS), source, TOLERANCE["fp32"])
+
+
+@pytest.mark.parametrize("name", [name for name, one in PASSES.items() if one.BACKEND == "onnxruntime"])
+@pytest.mark.parametrize("engine", FURTHER)
+def test_they_read_every_precision(engine: str, name: str, tmp_path: Path) -> None:
+    source = source_of("dnn", tmp_path)
+    encoder = backends.load_encoder(engine, make(name, source), source.spec)
+    check(Recognizer(encoder, FRONTEND, TOKENS), source, TOLERANCE[PASSES[name].PRECISION])
 
 
 def test_every_engine_is_tried() -> None:

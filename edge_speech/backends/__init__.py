@@ -2,9 +2,9 @@
 
 Each file also names the modules it needs (`REQUIRES`) and what brings them (`EXTRA`), and imports them only
 inside `load`. One whose engines are built on the device has `has_engine(bundle, artifact)` and
-`find_engine(bundle, artifact)`, the path that `load` takes. `RUNS` names the backends whose artifacts an engine
-loads beside those of its own name; with `ON_REQUEST = True` it does so only when it is named. `obstacle()`, if
-there, says what else it lacks here, or None.
+`find_engine(bundle, artifact)`, the path that `load` takes. `RUNS` names the backends whose artifacts an
+engine loads beside those of its own name; with `ON_REQUEST = True` it does so only when it is named.
+`obstacle()`, if there, says what else it lacks here, or None.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def load_encoder(backend: str, path: Path, spec: StreamingSpec, num_threads: int
 
 
 def others(artifacts: Iterable[Artifact], on_request: bool = False) -> list[Artifact]:
-    """The artifacts as further engines load their files, here or where they are installed: the same path, with
-    the engine's name as `backend`. Those that want to be named are there with `on_request`."""
+    """The artifacts as further engines, installed or not, load their files: the same path, and the engine's
+    name as `backend`. Engines that want to be named are among them with `on_request`."""
     engines = [(name, _module(name)) for name in available()]
     return [
         replace(artifact, backend=name)

@@ -55,8 +55,8 @@ def open_session(path: Path, spec: StreamingSpec, num_threads: int, providers: P
         raise InputError(f"{path}: onnxruntime cannot load it ({reason}); make the bundle again") from None
     if names[0] not in session.get_providers():
         raise InputError(
-            f"{path}: {names[0]} does not start here; its libraries or its device are missing; choose another "
-            "backend"
+            f"{path}: {names[0]} does not start here; its libraries or its device are missing; choose "
+            "another backend"
         )
     _check(path, "input", session.get_inputs(), spec.inputs())
     _check(path, "output", session.get_outputs(), spec.outputs())

@@ -1,0 +1,5 @@
+"""On PYTHONPATH: a Python in which OpenVINO is not installed."""
+
+import sys
+
+sys.modules["openvino"] = None  # type: ignore[assignment]
