@@ -51,6 +51,7 @@ class DeviceStream:
         ]
         self._inputs = [dict(zip((t.name for t in spec.state), state, strict=True)) for state in self._states]
         self._bindings = [self._bind(spec, self._states[1 - turn]) for turn in range(2)]
+        self._turn = 0
         self.reset()
 
     def step(self) -> None:

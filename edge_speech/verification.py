@@ -156,8 +156,8 @@ def _judge(artifact: Artifact, difference: float, agreement: float) -> None:
     if difference <= tolerance and agreement >= LOWEST_AGREEMENT:
         return
     raise CheckFailed(
-        f"{artifact.path} in {artifact.backend} does not give the golden log_probs: they differ by {difference:.2e} (allowed: "
-        f"{tolerance:g}) and {agreement:.1%} of the best symbols agree (at least {LOWEST_AGREEMENT:.0%}); "
+        f"{artifact.path} in {artifact.backend} does not give the golden log_probs: they differ by "
+        f"{difference:.2e} (allowed: {tolerance:g}) and {agreement:.1%} of the best symbols agree (at least {LOWEST_AGREEMENT:.0%}); "
         "make the bundle again"
     )
 

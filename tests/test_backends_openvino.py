@@ -1,4 +1,4 @@
-"""OpenVINO runs the files of onnxruntime: the same log_probs, state in two sets of arrays, and says its name."""
+"""OpenVINO runs the files of onnxruntime: the same log_probs, state in two sets of arrays, under its name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge_speech.encoder import StreamingSpec, step_buffers
 from edge_speech.errors import CheckFailed, FellBack, InputError
 from edge_speech.features import frontend_from_dict
 from edge_speech.recognizer import Recognizer, choose_artifact, read_bundle, runnable_artifacts
-from tiny import FRONTEND, SPEC, TOKENS, TinyEncoder, edit, speech_like, write_bundle, write_onnx, write_wav
+from tiny import FRONTEND, SPEC, TOKENS, TinyEncoder, edit, speech_like, write_bundle, write_wav
 
 pytestmark = pytest.mark.usefixtures("every_engine")
 
@@ -79,7 +79,7 @@ def test_states_stay_in_two_sets_of_arrays(encoder) -> None:  # type: ignore[no-
     [
         (
             replace(SPEC, right_context_frames=4),
-            r"features.*f32 \[1,11,20\].*manifest says float32 \[1, 12, 20\]",
+            r"features.*f32 \[1,11,20\].*says float32 \[1, 12, 20\]",
         ),
         (replace(SPEC, state=SPEC.state[:1]), "inputs differ.*steps"),
         (replace(SPEC, state=(SPEC.state[0], replace(SPEC.state[1], name="count"))), "inputs differ.*count"),

@@ -97,7 +97,7 @@ def _bound(
 
 
 def _module() -> Any:
-    """OpenVINO without `openvino_telemetry`, which it brings, and which would report every import to its maker."""
+    """OpenVINO without `openvino_telemetry`, which it brings, and which reports every import to its maker."""
     absent = object()
     before = sys.modules.get(_TELEMETRY, absent)
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
@@ -110,8 +110,9 @@ def _module() -> Any:
 
 
 def _options(num_threads: int) -> dict[str, str]:
-    """By default it computes in bfloat16 where the CPU has it, and pins its threads to cores. Its fused kernels
-    ("snippets") crash on fp32 graphs that have no bfloat16; without them a step is no slower.
+    """By default it computes in bfloat16 where the CPU has it, and pins its threads to cores. Its fused
+    kernels ("snippets") end the process where such a CPU shall compute a TCN in fp32; without them a step is
+    no slower.
 
     https://docs.openvino.ai/2025/openvino-workflow/running-inference/inference-devices-and-modes/cpu-device.html
     """
