@@ -157,8 +157,8 @@ def _judge(artifact: Artifact, difference: float, agreement: float) -> None:
         return
     raise CheckFailed(
         f"{artifact.path} in {artifact.backend} does not give the golden log_probs: they differ by "
-        f"{difference:.2e} (allowed: {tolerance:g}) and {agreement:.1%} of the best symbols agree (at least {LOWEST_AGREEMENT:.0%}); "
-        "make the bundle again"
+        f"{difference:.2e} (allowed: {tolerance:g}) and {agreement:.1%} of the best symbols agree (at least "
+        f"{LOWEST_AGREEMENT:.0%}); make the bundle again"
     )
 
 

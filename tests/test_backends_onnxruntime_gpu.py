@@ -153,12 +153,8 @@ def test_what_onnxruntime_is_asked_for(bundle: Path, backend: str, monkeypatch: 
     encoder = Recognizer.load(bundle, backend=backend).encoder
     assert isinstance(encoder, DeviceEncoder)
     assert encoder.device == "cuda"
-    assert (
-        list(asked)
-        == list(PROVIDERS.values())[:: -1 if backend.endswith("tensorrt") else 1][
-            : 2 if backend.endswith("tensorrt") else 1
-        ]
-    )
+    cuda = ["CUDAExecutionProvider"]
+    assert list(asked) == (cuda if backend == "onnxruntime_cuda" else ["TensorrtExecutionProvider", *cuda])
     assert asked["CUDAExecutionProvider"] == {"use_tf32": "0"}
 
 

@@ -1,8 +1,8 @@
 """onnxruntime on an NVIDIA GPU, through TensorRT: the files of `onnxruntime`, when asked for by name.
 
 TensorRT builds its engines when a file is loaded for the first time, which takes minutes; they are kept in
-the bundle's `engines`, for this GPU and this TensorRT. For engines built beforehand, in half precision or int8,
-and steps that are one CUDA graph see `tensorrt`.
+the bundle's `engines`, for this GPU and this TensorRT. For engines built beforehand, in half precision or
+int8, and steps that are one CUDA graph see `tensorrt`.
 """
 
 from __future__ import annotations
