@@ -16,7 +16,7 @@ import pytest
 from edge_speech import cli
 from edge_speech.bundle import GOLDEN_LOG_PROBS, describe_file, read_bundle
 from edge_speech.recognizer import Recognizer
-from test_errors import run
+from test_errors import PLAIN, run
 from tiny import SPEC, TOKENS, edit, speech_like, write_bundle, write_wav
 
 INTS = (speech_like(2) * 32767).astype(np.int16)
@@ -190,7 +190,7 @@ def test_a_reader_that_leaves(work: Path) -> None:
 
 
 def test_ctrl_c_is_one_line_and_130(work: Path) -> None:
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([PLAIN, str(Path(__file__).parent.parent)])}
     command = [sys.executable, "-m", "edge_speech", "transcribe", "bundle", "-"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=work, env=env, **pipes) as process:
