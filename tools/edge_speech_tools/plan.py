@@ -294,8 +294,8 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
 
 
 def _what(of: Pass) -> str:
-    """The first line of a pass's file, and its `note()` where it has something to say about this install."""
-    line, note = (of.__doc__ or "").splitlines()[0], getattr(of, "note", None)
+    """The first line of a pass's file, and what its `said_in_plan()` has to say about this install."""
+    line, note = (of.__doc__ or "").splitlines()[0], getattr(of, "said_in_plan", None)
     return f"{line} ({note()})" if note else line
 
 
