@@ -81,7 +81,7 @@ def test_all_cpp_tests_pass() -> None:
     sources = [*ROOT.glob("cpp_runtime/tests/*_test.cc"), *ROOT.glob("cpp_runtime/fuzz/*_fuzz.cc")]
     ctest = Path(sys.executable).parent / "ctest"
     output = run(ctest, "--test-dir", BUILD, "--output-on-failure", "--parallel", str(os.cpu_count()))
-    assert f"100% tests passed, 0 tests failed out of {len(sources)}" in output
+    assert re.search(rf"100% tests passed\b.* out of {len(sources)}\b", output)
 
 
 def test_onnx_gives_the_golden_vectors(bundle: Path) -> None:

@@ -26,6 +26,7 @@ from edge_speech.engine_cache import FOLDER
 from edge_speech.engine_recipe import read_recipe, version_of
 from edge_speech.errors import CheckFailed
 from edge_speech.recognizer import Recognizer
+from edge_speech.selection import Selection
 from edge_speech.verification import verify
 from edge_speech_tools.passes import PassResult, Source, load_passes
 from streaming_double import streaming_double
@@ -48,6 +49,12 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], 
     return result
 
 
+def selection_of(bundle: Path) -> Selection:
+    found = Recognizer.load(bundle).selection
+    assert found is not None
+    return found
+
+
 @both
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_engine_is_built_compared_and_used(
@@ -62,9 +69,8 @@ def test_an_engine_is_built_compared_and_used(
     assert (code, document["built"], document["cuda_graph"]) == (0, True, True)
     assert document["agreement"] == 1.0 or document["precision"] == "int8-static"
     assert (document["gpu_name"], document["compute_capability"]) == ("Orin", "8.7")
-    recognizer = Recognizer.load(bundle)
-    assert recognizer.artifact is not None
-    assert recognizer.artifact.backend == "tensorrt"
+    assert Recognizer.load(bundle, "tensorrt").artifact is not None
+    assert {tried.backend for tried in selection_of(bundle).tried} == {"tensorrt", "onnxruntime"}
     verify_bundle(bundle)
     assert [check.agreement is not None for check in verify(bundle).artifacts] == [True, True]
     assert device.gpu.depth == 0

@@ -291,7 +291,7 @@ def test_torch_with_xnnpack_optimises_for_mobile(tmp_path: Path, monkeypatch: py
     result = torchscript_mobile.run(Source(model, model.spec, tmp_path))
     assert len(seen) == 1
     assert result.path.exists()
-    assert torchscript_mobile.said_in_plan() == "optimised for mobile"
+    assert torchscript_mobile.remark() == "optimised for mobile"
 
 
 def wrong_models() -> dict[str, tuple[torch.nn.Module, str]]:

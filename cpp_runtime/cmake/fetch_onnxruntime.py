@@ -81,7 +81,7 @@ def _newer_debian(work: Path) -> list[str]:
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: fetch_onnxruntime.py FOLDER")
-    target = Path(sys.argv[1])
+    target = Path(sys.argv[1]).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
         work = Path(name)

@@ -66,7 +66,7 @@ class Pass(Protocol):
     graph has not.
     Of a pass that needs calibration, `SCALES_SUFFICE = True` says that scales in the checkpoint do instead;
     `REQUIRES` names a package, and the extra of ours that brings it, without which the pass is left out.
-    `said_in_plan()`, if there, is said in the plan.
+    `remark()`, if there, is said in the plan.
     """
 
     BACKEND: str

@@ -294,9 +294,9 @@ def _steps(config: OptimizeConfig, target: Target, passes: list[Pass]) -> list[S
 
 
 def _what(of: Pass) -> str:
-    """The first line of a pass's file, and what its `said_in_plan()` has to say about this install."""
-    line, note = (of.__doc__ or "").splitlines()[0], getattr(of, "said_in_plan", None)
-    return f"{line} ({note()})" if note else line
+    """The first line of a pass's file, and its `remark()` about this install where it has one."""
+    line, remark = (of.__doc__ or "").splitlines()[0], getattr(of, "remark", None)
+    return f"{line} ({remark()})" if remark else line
 
 
 def _search_step(config: OptimizeConfig, search: SearchOptions) -> Step:

@@ -37,7 +37,7 @@ def has_xnnpack() -> bool:
     return bool(xnnpack.enabled)  # type: ignore[attr-defined]
 
 
-def said_in_plan() -> str:
+def remark() -> str:
     """What the plan says of this torch: weights are packed for XNNPACK where it was built in."""
     if has_xnnpack():
         return "optimised for mobile"
