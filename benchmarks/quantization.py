@@ -7,8 +7,8 @@
 encoder's step on one thread, rounds of all artifacts interleaved: other jobs do not count. onnxruntime's
 calibrators see what a stream sees, the state carried, for at most `--steps` steps: they keep every activation
 of every step in memory. NNCF (`pip install nncf`) and ONNX Neural Compressor (`pip install
-onnx-neural-compressor`) calibrate on the same steps where they are installed; `left_out` says which are not, or
-failed. Needs no network, writes no file.
+onnx-neural-compressor`) calibrate on the same steps where they are installed; `left_out` says which are not,
+or failed. Needs no network, writes no file.
 """
 
 from __future__ import annotations

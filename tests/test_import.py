@@ -34,6 +34,7 @@ from edge_speech_tools.pipeline import optimize
 from edge_speech_tools.plan import OptimizeConfig
 from edge_speech_tools.recordings import at_rate, from_manifest
 from edge_speech_tools.reference import TorchEncoder, single_thread
+from edge_speech_tools.search.options import SearchOptions
 from streaming_double import StreamingDouble, streaming_double
 
 TWO_SPEAKERS = 3
@@ -133,6 +134,10 @@ def test_a_bundle_is_optimised_like_a_checkpoint(audio: Path, digits: Path, tmp_
         optimize(
             dataclasses.replace(config, precision="int8-static", calibration_manifest=config.eval_manifest)
         )
+    manifest = config.eval_manifest
+    for changes in ({"pruning_ratio": 0.4, "calibration_manifest": manifest}, {"search": SearchOptions(3)}):
+        with pytest.raises(InputError, match=r"layers.*give its model\.pt"):
+            optimize(dataclasses.replace(config, **changes))
     with pytest.raises(InputError, match="nothing is left to make for target android-arm64"):
         optimize(dataclasses.replace(config, target="android-arm64", precision="auto"))
     with pytest.raises(InputError, match="no onnxruntime/fp32"):

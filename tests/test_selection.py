@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from edge_speech.bundle import Manifest, describe_artifact, new_bundle, write_ma
 from edge_speech.cli import main
 from edge_speech.errors import FellBack, InputError
 from edge_speech.recognizer import Recognizer
-from tiny import FRONTEND, SPEC, TOKENS, write_golden, write_onnx, write_wav
+from tiny import FRONTEND, SPEC, TOKENS, edit, write_golden, write_onnx, write_wav
 
 Maker = Callable[[Path], None]
 
@@ -114,6 +115,23 @@ def test_what_is_wrong_or_does_not_load_is_passed_over(tmp_path: Path) -> None:
     assert "does not give the golden log_probs" in lines[0]
     assert "cannot load it" in lines[1]
     assert all(line.endswith("onnxruntime/fp32 runs instead") and "\n" not in line for line in lines)
+
+
+def test_a_ptl_with_missing_operators_is_passed_over(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from lite import save_lite
+
+    def unknown(path: Path) -> None:
+        save_lite(path.with_suffix(".tmp"))
+        with zipfile.ZipFile(path.with_suffix(".tmp")) as made, zipfile.ZipFile(path, "w") as changed:
+            for entry in made.infolist():
+                changed.writestr(entry, made.read(entry).replace(b"aten::log_softmax", b"aten::log_softmaz"))
+        path.with_suffix(".tmp").unlink()
+
+    bundle = write(tmp_path / "b", unknown, fast)
+    edit(bundle, lambda data: data["artifacts"][0].update(backend="torchscript_mobile"))
+    with pytest.warns(FellBack, match=r"operators that the PyTorch here does not have \(aten::log_softmaz"):
+        assert running(Recognizer.load(bundle)) == "1-fast.onnx"
 
 
 def test_nothing_that_runs_is_an_error(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The runtime logs and, from C++, writes to stderr what it does not find here and what it sets."""
+    """The runtime logs as it starts and, from C++, writes to stderr what it does not find on this machine."""
     logged, stderr, nowhere = logging.root.manager.disable, os.dup(2), os.open(os.devnull, os.O_WRONLY)
     sys.stderr.flush()
     os.dup2(nowhere, 2)

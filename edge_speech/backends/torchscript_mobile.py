@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,19 @@ def load(path: Path, spec: StreamingSpec, num_threads: int) -> LiteEncoder:
     try:
         module = load_module(path)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a lite-interpreter file ({reason}); make the bundle again") from None
+        raise InputError(f"{path}: {_why_not(str(error))}") from None
     encoder = LiteEncoder(module, spec)
     _try_step(path, encoder)
     return encoder
+
+
+def _why_not(said: str) -> str:
+    if missing := re.search(r"ops cannot be found: \[(.*?)\]", said):
+        return (
+            f"it needs operators that the PyTorch here does not have ({missing[1].strip(' ,')}); install the "
+            "one it was made with, or make the bundle again"
+        )
+    return f"not a lite-interpreter file ({said.splitlines()[0]}); make the bundle again"
 
 
 def load_module(path: Path) -> Any:

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "manifest", metavar="MANIFEST", help='JSON lines: {"audio_filepath", "text", …}; or a Kaldi directory'
     )
     parser.add_argument(
-        "--backend", metavar="NAME", default="auto", help="engine (default: the bundle's best)"
+        "--backend", metavar="NAME", default="auto", help="engine (default: the fastest here)"
     )
     parser.add_argument(
         "--threads", metavar="N", type=int, default=1, help="threads of the engine (default: 1)"

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a keyword fires once in so many seconds (default: 1)",
     )
     parser.add_argument(
-        "--backend", metavar="NAME", default="auto", help="engine (default: the bundle's best)"
+        "--backend", metavar="NAME", default="auto", help="engine (default: the fastest here)"
     )
     parser.add_argument(
         "--threads", metavar="N", type=int, default=1, help="threads of the engine (default: 1)"

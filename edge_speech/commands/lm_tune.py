@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         what = f"values to try (default: {shown})"
         parser.add_argument(name, metavar="X", type=float, nargs="+", default=values, help=what)
     parser.add_argument(
-        "--backend", metavar="NAME", default="auto", help="engine (default: the bundle's best)"
+        "--backend", metavar="NAME", default="auto", help="engine (default: the fastest here)"
     )
     parser.add_argument(
         "--threads", metavar="N", type=int, default=1, help="threads of the engine (default: 1)"

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sample-rate", metavar="HZ", type=int, default=16000, help="of raw PCM on - (16000)"
     )
     parser.add_argument(
-        "--backend", metavar="NAME", default="auto", help="engine (default: the bundle's best)"
+        "--backend", metavar="NAME", default="auto", help="engine (default: the fastest here)"
     )
     parser.add_argument(
         "--threads", metavar="N", type=int, default=1, help="threads of the engine (default: 1)"

@@ -118,6 +118,9 @@ def make_plan(
             f"{b}: it is not made in {config.precision}" for b in backends if b not in made
         ] + obstacles
         reference = _references(candidates, passes)
+    changed = "--pruning-ratio" if config.pruning_ratio is not None else "--search"
+    if config.model.is_dir() and (config.search is not None or config.pruning_ratio is not None):
+        raise InputError(f"{changed} makes other models out {_LAYERS}; give its model.pt")
     if config.search is not None and config.eval_manifest is None:
         raise InputError("--search weighs words against time and bytes; give --eval MANIFEST")
     return _plan(config, target, passes, candidates, reference=reference, left_out=left_out)
