@@ -37,7 +37,7 @@ def load(path: Path, spec: StreamingSpec, num_threads: int) -> ExecutorchEncoder
         from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime
 
-    portable_lib._unsafe_reset_threadpool(num_threads)
+        portable_lib._unsafe_reset_threadpool(num_threads)
     try:
         program = Runtime.get().load_program(path)
         method = program.load_method(_METHOD)
@@ -126,7 +126,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Importing the runtime logs and, from C++, writes to stderr what it does not find on this machine."""
+    """The runtime logs as it starts and, from C++, writes to stderr what it does not find on this machine."""
     logged, stderr, nowhere = logging.root.manager.disable, os.dup(2), os.open(os.devnull, os.O_WRONLY)
     sys.stderr.flush()
     os.dup2(nowhere, 2)
