@@ -131,7 +131,7 @@ def _compiled_apart(path: Path, num_threads: int) -> bytes:
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode == 0 and done.stdout:
         return done.stdout
-    said = _reason(done.stderr.decode(errors="replace")) if done.returncode == 2 else "it crashes"
+    said = _reason(done.stderr.decode(errors="replace")) if done.returncode > 0 else "it crashes"
     raise InputError(
         f"{path}: OpenVINO cannot load it ({said}); choose another backend, or make the bundle again"
     )
