@@ -152,7 +152,8 @@ What every converter makes of every architecture, beside PyTorch: {recordings} r
 through the whole streaming line, chunk by chunk with the state carried. max and mean are of |Δ log_prob|
 over all frames and tokens; texts is the share of recordings whose text is the very same. Architectures
 have the weights they start from and a sharp last layer, so that their texts are long and meaningless:
-the hardest case for a comparison. The shipped checkpoints are trained.
+the hardest case for a comparison. The shipped checkpoints are trained. What runs in sherpa-onnx is
+compared in [sherpa_onnx.md](sherpa_onnx.md).
 
     python benchmarks/parity.py --eval dev.jsonl --calibration train.jsonl --markdown docs/parity.md
 
