@@ -148,8 +148,8 @@ def _cache_folder(args: argparse.Namespace) -> Path | None:
 def optimize(config: OptimizeConfig) -> OptimizeResult:
     """Carry out the plan. Raises InputError on bad input, CheckFailed when a gate does not hold."""
     target, passes = load_target(config.target), load_passes()
-    plan = make_plan(config, target, passes, has_scales(config))
     bundle.check_output(config.output, config.force)
+    plan = make_plan(config, target, passes, has_scales(config))
     with _open_cache(config) as cache:
         job = pruning.pruned_job(load_job(config, target, plan, passes, cache))
         try:
