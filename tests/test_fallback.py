@@ -72,6 +72,18 @@ def test_the_broken_layer_alone_stays_fp32(config: OptimizeConfig, monkeypatch: 
     assert pipeline.optimize(config).report["sensitivity"] == report["sensitivity"]
 
 
+def test_within_the_budget_the_report_has_every_layer_too(
+    config: OptimizeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lenient = replace(config, accuracy_budget=1000.0)
+    layers = pipeline.optimize(lenient).report["sensitivity"]
+    assert {one["precision"] for one in layers} == {"int8"}
+    assert {one["layer"] for one in layers} == set(load_model(config.model).quantization)
+    assert max(layers, key=lambda one: one["divergence"])["layer"] == BROKEN
+    monkeypatch.setattr(fallback, "layer_costs", None)
+    assert pipeline.optimize(lenient).report["sensitivity"] == layers
+
+
 def test_where_nothing_helps_nothing_is_claimed(
     config: OptimizeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,7 @@ class Measured:
     `parity`, `quality`, `latency` and `drift` hold no entry where nothing was measured; `quality` has one
     more, `pytorch`. `latency` values have the keys of `edge-speech bench`. `compared` names the recordings.
     `texts` holds those of artifacts that another program ran.
-    `sensitivity` is what quantising each layer costs, where layers had to be put back to fp32.
+    `sensitivity` is what quantising each layer alone costs.
     """
 
     results: tuple[PassResult, ...]

@@ -20,6 +20,7 @@ from edge_speech_tools.cache import Entry, key_of
 from edge_speech_tools.calibration import CalibrationSet, calibrate
 from edge_speech_tools.evaluation import PYTORCH, Measured, measure_quality
 from edge_speech_tools.job import Job
+from edge_speech_tools.keys import recordings_print, tools_print
 from edge_speech_tools.passes import Source
 from edge_speech_tools.quantize import int8_static
 from edge_speech_tools.sensitivity import LayerCost, by_value, keep_within, layer_costs
@@ -66,6 +67,23 @@ def fall_back(job: Job, made: Made, measured: Measured, work: Path) -> tuple[Mad
     put_back = PutBack(**{**plain, "names": tuple(plain["names"]), "layers": tuple(plain["layers"])})
     job.progress.say(f"fallback {put_back.reason(budget)}")
     return _with_new(job, made, work / int8_static.FILE_NAME), put_back
+
+
+def sensitivity(job: Job, made: Made) -> tuple[dict[str, Any], ...]:
+    """The report's `sensitivity` where nothing had to be put back: every layer quantised alone, on the first
+    calibration recordings; empty where there is no int8-static."""
+    if KEY not in made.runnable or job.calibration is None:
+        return ()
+    heard = replace(job.calibration, recordings=job.calibration.recordings[:RECORDINGS])
+    key = key_of("sensitivity", job.keys.checkpoint, recordings_print(heard), tools_print())
+
+    def costs() -> list[dict[str, Any]]:
+        features = CalibrationSet(heard.recordings, job.line.frontend)
+        scales = {**calibrate(job.loaded.model, job.spec, features), **job.loaded.quantization}
+        found = layer_costs(job.loaded.model, job.spec, scales, list(features), job.progress)
+        return [_layer(cost, ()) for cost in found]
+
+    return tuple(job.cache.value("sensitivity", key, costs))
 
 
 def _wer_added(measured: Measured) -> float | None:

@@ -34,7 +34,7 @@ from edge_speech_tools.calibration import uncovered
 from edge_speech_tools.choice import Candidate, Choice, Rules, choose
 from edge_speech_tools.contract import require_streaming
 from edge_speech_tools.evaluation import PYTORCH, Measured
-from edge_speech_tools.fallback import fall_back
+from edge_speech_tools.fallback import fall_back, sensitivity
 from edge_speech_tools.job import Job, load_job
 from edge_speech_tools.linter import ERROR, Finding, lint_graphs, lint_limits
 from edge_speech_tools.passes import PassResult, load_passes
@@ -208,7 +208,9 @@ def _run(job: Job, work: Path, folder: Path) -> dict[str, Any]:
     _tell(job, of_graphs)
     measured = measure(job, made)
     made, put_back = fall_back(job, made, measured, work)
-    if put_back is not None:
+    if put_back is None:
+        measured = replace(measured, sensitivity=sensitivity(job, made))
+    else:
         measured = replace(measure(job, made), sensitivity=put_back.layers)
     choice = _choose(job, measured)
     if put_back is not None:
