@@ -38,6 +38,7 @@ class Curve:
 
 # What lies below what.
 _KINDS = ("pale", "open", "chosen")
+_LINE_HEIGHT = 13
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,20 @@ def curve_chart(curves: Sequence[Curve], x_label: str, y_label: str) -> str:
     """Lines over one x axis; y is logarithmic, as divergences differ by orders of magnitude."""
     axes = _Axes([p for curve in curves for p in curve.points], log_y=True)
     parts = axes.frame(x_label, y_label)
-    for i, curve in enumerate(curves):
+    labels_y = _apart([axes.y(curve.points[-1][1]) + 4 for curve in curves])
+    for i, (curve, y) in enumerate(zip(curves, labels_y, strict=True)):
         path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in curve.points)
         parts.append(f'<polyline class="c{i % 4}" points="{path}"/>')
-        x, y = axes.end, axes.y(curve.points[-1][1]) + 4
-        parts.append(f'<text class="soft" x="{x + 6:.1f}" y="{y:.1f}">{escape(curve.label)}</text>')
+        parts.append(f'<text class="soft" x="{axes.end + 6:.1f}" y="{y:.1f}">{escape(curve.label)}</text>')
     return _svg(parts, _PLOT_HEIGHT + 44, y_label)
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """The same, moved down where two lines of text would lie on each other."""
+    moved, last = list(heights), -math.inf
+    for i in sorted(range(len(heights)), key=heights.__getitem__):
+        last = moved[i] = max(heights[i], last + _LINE_HEIGHT)
+    return moved
 
 
 def scatter_chart(
