@@ -130,6 +130,7 @@ def test_a_bundle_is_optimised_like_a_checkpoint(audio: Path, digits: Path, tmp_
     assert {a["precision"]: a["parity"]["text_identical"] for a in report["artifacts"]}["fp32"] == 1
     assert report["model"]["architecture"] == "onnx"
     assert [a.precision for a in verify_bundle(tmp_path / "smaller").manifest.artifacts] == ["int8-dynamic"]
+    config = dataclasses.replace(config, force=True)
     with pytest.raises(InputError, match=r"layers.*give its model\.pt"):
         optimize(
             dataclasses.replace(config, precision="int8-static", calibration_manifest=config.eval_manifest)

@@ -136,7 +136,7 @@ def test_report_has_its_keys_and_measured_figures(linux: tuple[Path, dict[str, A
     assert json.loads((output / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     assert set(report) == {
         "model", "target", "plan", "findings", "decoder", "artifacts", "quality", "performance", "drift",
-        "prediction", "decision", "provenance",
+        "sensitivity", "prediction", "decision", "provenance",
     }  # fmt: skip
     by_precision = {a["precision"]: a for a in report["artifacts"]}
     assert set(by_precision) == {
@@ -176,7 +176,7 @@ def test_report_page_is_well_formed_and_self_contained(linux: tuple[Path, dict[s
     text = " ".join(root.itertext())
     for reason in report["decision"]:
         assert reason in text
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
 
 
 def test_android_prefers_the_small_file(model: Path, digits: Path, tmp_path: Path) -> None:
