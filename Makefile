@@ -51,7 +51,8 @@ demo: .venv/.built
 	$(BIN)/edge-speech bench build/demo
 
 test: .venv/.built .venv/.peers .venv/.bindings
-	$(BIN)/python -m pytest --fail-on-skip
+	$(BIN)/python -m pytest --fail-on-skip -m "not openvino"
+	$(BIN)/python -m pytest --fail-on-skip -m openvino
 
 lint: .venv/.built
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ from edge_speech.features import frontend_from_dict
 from edge_speech.recognizer import Recognizer, choose_artifact, read_bundle, runnable_artifacts
 from tiny import FRONTEND, SPEC, TOKENS, TinyEncoder, edit, speech_like, write_bundle, write_wav
 
-pytestmark = pytest.mark.usefixtures("every_engine")
+pytestmark = [pytest.mark.openvino, pytest.mark.usefixtures("every_engine")]
 
 
 @pytest.fixture(scope="module")
