@@ -43,7 +43,7 @@ def recipe(digits: Path) -> Recipe:
         early_stopping=50,
     )
     return Recipe(
-        architecture="transformer",  # no depthwise convolution, which takes minutes in float16 on some processors
+        architecture="transformer",  # a depthwise convolution in float16 takes minutes on some processors
         data=Data((source,), root=str(digits), dev=(Source("clips.jsonl"),), units="bpe", vocabulary_size=30),
         model={"d_model": 16, "num_layers": 1, "num_heads": 2, "feed_forward_dim": 32, "dropout": 0.1},
         frontend={"type": "fbank", "sample_rate": 8000, "num_mel_bins": 23},
