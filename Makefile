@@ -51,8 +51,7 @@ demo: .venv/.built
 	$(BIN)/edge-speech bench build/demo
 
 test: .venv/.built .venv/.peers .venv/.bindings
-	$(BIN)/python -m pytest --fail-on-skip -m "not openvino"
-	$(BIN)/python -m pytest --fail-on-skip -m openvino
+	$(BIN)/python -m pytest --fail-on-skip
 
 lint: .venv/.built
 	$(BIN)/ruff check .

@@ -117,14 +117,12 @@ def test_every_artifact(source: Source, name: str) -> None:
     check(Recognizer(encoder, FRONTEND, TOKENS), source, TOLERANCE[one.PRECISION])
 
 
-@pytest.mark.openvino
 @pytest.mark.parametrize("engine", FURTHER)
 def test_engines_that_load_the_files_of_others(source: Source, engine: str) -> None:
     encoder = backends.load_encoder(engine, make("onnx", source), source.spec)
     check(Recognizer(encoder, FRONTEND, TOKENS), source, TOLERANCE["fp32"])
 
 
-@pytest.mark.openvino
 @pytest.mark.parametrize("name", [name for name, one in PASSES.items() if one.BACKEND == "onnxruntime"])
 @pytest.mark.parametrize("engine", FURTHER)
 def test_they_read_every_precision(engine: str, name: str, tmp_path: Path) -> None:

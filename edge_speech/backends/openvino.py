@@ -9,11 +9,14 @@ compiled form: on some sound graphs and some damaged ones OpenVINO 2026.4 ends t
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +40,10 @@ _TYPES = {
 
 def load(path: Path, spec: StreamingSpec, num_threads: int) -> OpenvinoEncoder:
     """Open an ONNX file whose inputs and outputs must be those of `spec`. Raises InputError."""
-    openvino = _module()
     blob = _compiled_apart(path, num_threads)
     try:
-        model = openvino.Core().import_model(io.BytesIO(blob), "CPU", _options(num_threads))
+        with _signal_stack_kept():
+            model = _module().Core().import_model(io.BytesIO(blob), "CPU", _options(num_threads))
     except RuntimeError as error:
         raise InputError(f"{path}: OpenVINO cannot load what it compiled ({_reason(str(error))})") from None
     _check(path, "input", model.inputs, spec.inputs())
@@ -94,6 +97,30 @@ def _bound(
     for name, array in arrays.items():
         request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
     return request
+
+
+class _Stack(ctypes.Structure):
+    """stack_t of signal.h on Linux."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Where this thread's signal handlers run stays as it is.
+
+    OpenVINO gives the thread that loads a model 20 KB for them. With the registers of a CPU with AMX in use a
+    handler needs more, and then the next signal, a Ctrl-C or the end of a child process, ends the process.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    libc, before = ctypes.CDLL(None), _Stack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)
 
 
 def _module() -> Any:
