@@ -14,6 +14,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -79,15 +80,19 @@ def load_fastest(
     """
     if len(candidates) == 1:
         return Recognizer.from_artifact(bundle, candidates[0], num_threads), None
+    path = path.resolve()
     note = path.with_name(f".{path.name}.backend.json")
     key = _key(bundle, candidates, num_threads)
     noted = _read(note, key)
     if noted is not None:
         chosen = next(a for a in candidates if (a.path, a.backend) == (noted.path, noted.backend))
         try:
-            return Recognizer.from_artifact(bundle, chosen, num_threads), noted
+            recognizer = Recognizer.from_artifact(bundle, chosen, num_threads)
         except InputError:
             pass  # it did load once: everything is tried anew
+        else:
+            _warn(noted.tried, candidates, chosen)
+            return recognizer, noted
     if not os.access(note.parent, os.W_OK):
         return _first(bundle, candidates, num_threads), None
     return _measured(bundle, candidates, note, key, num_threads)
@@ -101,7 +106,7 @@ def _first(bundle: Bundle, candidates: Sequence[Artifact], num_threads: int) -> 
         except (InputError, CheckFailed) as error:
             problems.append(_failed(artifact, error))
             continue
-        _warn(problems, artifact)
+        _warn(problems, candidates, artifact)
         return recognizer
     raise InputError(problems[0].problem)
 
@@ -123,8 +128,7 @@ def _measured(
     best = next(iter(found))
     for artifact in found:
         best = artifact if times[artifact] < WORTHWHILE * times[best] else best
-    before = {(a.path, a.backend) for a in candidates[: candidates.index(best)]}
-    _warn([t for t in tried if (t.path, t.backend) in before], best)
+    _warn(tried, candidates, best)
     tried += [Tried(a.path, a.backend, a.precision, times[a]) for a in found]
     selection = Selection(best.path, best.backend, tuple(tried), note.name, True)
     _write(note, {**key, **asdict(selection)})
@@ -135,10 +139,13 @@ def _failed(artifact: Artifact, error: Exception) -> Tried:
     return Tried(artifact.path, artifact.backend, artifact.precision, None, str(error))
 
 
-def _warn(problems: Sequence[Tried], instead: Artifact) -> None:
-    for one in problems:
-        runs = f"{instead.backend}/{instead.precision} runs instead"
-        warnings.warn(f"{one.problem}; {runs}", FellBack, stacklevel=5)
+def _warn(tried: Sequence[Tried], candidates: Sequence[Artifact], chosen: Artifact) -> None:
+    """Of what its maker put before the chosen one and what does not work here, at every load."""
+    before = {(a.path, a.backend) for a in candidates[: candidates.index(chosen)]}
+    for one in tried:
+        if one.problem is not None and (one.path, one.backend) in before:
+            runs = f"{chosen.backend}/{chosen.precision} runs instead"
+            warnings.warn(f"{one.problem}; {runs}", FellBack, stacklevel=5)
 
 
 def _right(bundle: Bundle, artifact: Artifact, num_threads: int) -> Recognizer:
@@ -198,9 +205,7 @@ def _read(note: Path, key: dict[str, Any]) -> Selection | None:
 
 def _write(note: Path, plain: dict[str, Any]) -> None:
     """Under a temporary name first; a full disk only means that the next load measures again."""
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False, encoding="utf-8") as file:
-            json.dump(plain, file, indent=1)
-        os.replace(file.name, note)
-    except OSError:
-        return
+    with suppress(OSError), tempfile.TemporaryDirectory(dir=note.parent, prefix=f"{note.name}.") as folder:
+        fresh = Path(folder) / note.name
+        fresh.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+        fresh.replace(note)

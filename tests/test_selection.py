@@ -115,6 +115,9 @@ def test_what_is_wrong_or_does_not_load_is_passed_over(tmp_path: Path) -> None:
     assert "does not give the golden log_probs" in lines[0]
     assert "cannot load it" in lines[1]
     assert all(line.endswith("onnxruntime/fp32 runs instead") and "\n" not in line for line in lines)
+    with pytest.warns(FellBack) as again:
+        assert running(Recognizer.load(bundle)) == "2-fast.onnx"
+    assert [str(one.message) for one in again] == lines
 
 
 def test_a_ptl_with_missing_operators_is_passed_over(tmp_path: Path) -> None:
@@ -147,6 +150,22 @@ def test_a_note_that_cannot_be_read_is_made_anew(tmp_path: Path, note: str) -> N
     assert recognizer.selection is not None
     assert recognizer.selection.is_new
     assert json.loads((tmp_path / ".b.backend.json").read_text())["path"] == running(recognizer)
+
+
+def test_a_full_disk_leaves_no_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    bundle = write(tmp_path / "b", slow, fast)
+    monkeypatch.setattr(Path, "write_text", full)
+    assert running(Recognizer.load(bundle)) == "1-fast.onnx"
+    assert list(tmp_path.iterdir()) == [bundle]
+
+
+def test_from_inside_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write(tmp_path / "b", slow, fast))
+    assert running(Recognizer.load(".")) == "1-fast.onnx"
+    assert (tmp_path / ".b.backend.json").exists()
 
 
 @pytest.mark.parametrize("changed", ["bundle", "threads"])
