@@ -7,6 +7,7 @@ no other axis follows the setting: both are tested for every architecture.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -65,6 +66,17 @@ class LayerStack:
     pattern: str
     removable: tuple[tuple[int, ...], ...]
     setting: str = "num_layers"
+
+    def number_in(self, name: str) -> int | None:
+        """The number of the layer that a parameter is of, None where it is of none."""
+        match = re.match(self.pattern, name)
+        return int(match[1]) if match else None
+
+    def renumbered(self, name: str, number: int) -> str:
+        """The name of the same parameter of the layer `number`."""
+        match = re.match(self.pattern, name)
+        assert match is not None
+        return f"{name[: match.start(1)]}{number}{name[match.end(1) :]}"
 
 
 class HasChannels:

@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from edge_speech.errors import InputError
 from edge_speech.training import models
+from edge_speech.training.channels import LayerStack
 from edge_speech.training.models import Model
 
 DEPTH, WIDTHS, KERNELS = "num_layers", ("feed_forward_dim", "expansion"), ("conv_kernel", "kernel")
@@ -101,15 +102,13 @@ def kept_layers(count: int, of: int) -> list[int]:
     return [round(i * (of - 1) / max(1, count - 1)) for i in range(count)]
 
 
-def stack_of(model: Model) -> str:
-    """The name of the list of equal layers. Raises InputError where there is none."""
-    config = models.config_of(model)
-    alike = config.get("dilation_cycle", 1) == 1  # otherwise a layer's dilation is that of its place
-    for name, module in model.named_modules():
-        if alike and isinstance(module, nn.ModuleList) and len(module) == config.get(DEPTH):
-            return str(name)
-    kind = type(model).__name__
-    raise InputError(f"supernet.{DEPTH} cannot vary: the layers of this {kind} are not alike")
+def stack_of(model: Model) -> LayerStack:
+    """The layers, of which any can be left out. Raises InputError where some cannot."""
+    stack: LayerStack | None = model.layer_stack()  # type: ignore[operator]
+    if stack is None or [*stack.removable] != [(i,) for i in range(models.config_of(model)[DEPTH])]:
+        kind = type(model).__name__
+        raise InputError(f"supernet.{DEPTH} cannot vary: the layers of this {kind} are not alike")
+    return stack
 
 
 def parts_of(large: Model, small: Model) -> dict[str, Part]:
@@ -124,16 +123,12 @@ def parts_of(large: Model, small: Model) -> dict[str, Part]:
 
 def _names(large: Model, small: Model) -> dict[str, str]:
     """The name in `large` of each tensor of `small`."""
-    every = list(small.state_dict())
     count, of = (models.config_of(model).get(DEPTH, 0) for model in (small, large))
     if count == of:
-        return dict(zip(every, every, strict=True))
+        return {name: name for name in small.state_dict()}
     stack, kept = stack_of(large), kept_layers(count, of)
-    found = {}
-    for name in every:
-        place, dot, rest = name.removeprefix(f"{stack}.").partition(".")
-        found[name] = f"{stack}.{kept[int(place)]}{dot}{rest}" if name.startswith(f"{stack}.") else name
-    return found
+    numbers = {name: stack.number_in(name) for name in small.state_dict()}
+    return {name: name if n is None else stack.renumbered(name, kept[n]) for name, n in numbers.items()}
 
 
 def _where(

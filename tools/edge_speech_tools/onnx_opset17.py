@@ -23,9 +23,7 @@ def to_opset17(model: onnx.ModelProto, layer_normalization: bool) -> onnx.ModelP
     for node in model.graph.node:
         new = onnx.NodeProto()
         new.CopyFrom(node)
-        if (
-            node.op_type == "Split"
-        ):  # its parts are equal unless a second input says otherwise, in 17 as in 18
+        if node.op_type == "Split":  # in parts that are equal unless a second input says otherwise
             del new.attribute[:]
             new.attribute.extend(a for a in node.attribute if a.name != "num_outputs")
         elif _has_changed(node):

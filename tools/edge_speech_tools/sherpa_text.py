@@ -91,7 +91,10 @@ def texts(
         np.savez(arrays, **{f"a{i}": w for i, w in enumerate(waveforms)})  # type: ignore[arg-type]
         job.write_text(json.dumps({"loader": loader, "options": given, "waveforms": str(arrays)}))
         command = [sys.executable, "-m", __name__, str(job)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise CheckFailed(f"sherpa-onnx has not run {model.name} in {_TIMEOUT_S} s") from None
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
         raise CheckFailed(f"sherpa-onnx cannot run {model.name} (exit code {done.returncode}): {reason}")

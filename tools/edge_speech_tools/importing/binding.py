@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_speech.encoder import StreamingSpec, TensorSpec
+from edge_speech.encoder import StreamingSpec, Tensors, TensorSpec
 from edge_speech.errors import InputError
 from edge_speech_tools.onnx_graph import rename, values_of
 
@@ -91,8 +91,8 @@ def bind(
     nodes = [*head, *binding.extra, *graph.node, *tail]
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:], bound.metadata_props[:]
     graph.node.extend(nodes)
-    graph.input.extend(_values(_inputs(spec)))
-    graph.output.extend(_values(_outputs(spec)))
+    graph.input.extend(_values(spec.inputs()))
+    graph.output.extend(_values(spec.outputs()))
     return bound
 
 
@@ -132,19 +132,6 @@ def _tail(graph: onnx.GraphProto, binding: Binding, order: Sequence[int] | None)
 
 def _node(op: str, given: str, result: str) -> onnx.NodeProto:
     return helper.make_node(op, [given], [result])
-
-
-Tensors = dict[str, tuple[str, tuple[int, ...]]]
-
-
-def _inputs(spec: StreamingSpec) -> Tensors:
-    states = {s.name: (s.dtype, s.shape) for s in spec.state}
-    return {"features": ("float32", (1, spec.window_frames, spec.num_features)), **states}
-
-
-def _outputs(spec: StreamingSpec) -> Tensors:
-    states = {spec.next_name(s.name): (s.dtype, s.shape) for s in spec.state}
-    return {"log_probs": ("float32", (1, spec.output_frames, spec.vocab_size)), **states}
 
 
 def _values(tensors: Tensors) -> list[onnx.ValueInfoProto]:

@@ -41,11 +41,11 @@ def _names_now(dense: LoadedModel, pruned: LoadedModel) -> dict[str, str]:
     if kept is None:
         return {name: name for name in names}
     stack = depth.stack_of(dense)
-    numbers = {name: depth.number_in(stack, name) for name in names}
+    numbers = {name: stack.number_in(name) for name in names}
     present = sorted({n for n in numbers.values() if n is not None})
     place = {old: present[i] for i, old in enumerate(kept)}
     found = {name: name for name in names if numbers[name] is None}
     for name, number in numbers.items():
         if number in place:
-            found[name] = depth.renumbered(stack, name, place[number])
+            found[name] = stack.renumbered(name, place[number])
     return found

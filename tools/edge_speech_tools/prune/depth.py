@@ -5,7 +5,6 @@ A layer of an encoder with residual connections can be left out and the rest sti
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -65,7 +64,7 @@ def layers_of(loaded: LoadedModel) -> int:
 def without(loaded: LoadedModel, gone: Sequence[int]) -> LoadedModel:
     """The model less the layers with the numbers `gone`."""
     stack = stack_of(loaded)
-    numbers = [number_in(stack, name) for name in loaded.model.state_dict()]
+    numbers = [stack.number_in(name) for name in loaded.model.state_dict()]
     present = sorted({n for n in numbers if n is not None})
     left = [n for n in present if n not in gone]
     place = {old: present[i] for i, old in enumerate(left)}
@@ -74,24 +73,11 @@ def without(loaded: LoadedModel, gone: Sequence[int]) -> LoadedModel:
         if number is None:
             state[name] = value
         elif number in place:
-            state[renumbered(stack, name, place[number])] = value
+            state[stack.renumbered(name, place[number])] = value
     changed = rebuilt(loaded, {stack.setting: layers_of(loaded) - len(gone)}, state)
     before = loaded.metrics.get(KEPT, present)
     kept = [before[present.index(n)] for n in left]
     return replace(changed, metrics={**changed.metrics, KEPT: kept})
-
-
-def number_in(stack: LayerStack, name: str) -> int | None:
-    """The number of the layer that a parameter is of, None where it is of none."""
-    match = re.match(stack.pattern, name)
-    return int(match[1]) if match else None
-
-
-def renumbered(stack: LayerStack, name: str, number: int) -> str:
-    """The name of the same parameter of the layer `number`."""
-    match = re.match(stack.pattern, name)
-    assert match is not None
-    return f"{name[: match.start(1)]}{number}{name[match.end(1) :]}"
 
 
 @torch.inference_mode()
