@@ -129,6 +129,8 @@ def test_a_bundle_is_optimised_like_a_checkpoint(audio: Path, digits: Path, tmp_
     report = optimize(config).report
     assert {a["precision"]: a["parity"]["text_identical"] for a in report["artifacts"]}["fp32"] == 1
     assert report["model"]["architecture"] == "onnx"
+    assert "prediction" not in report
+    assert report["model"]["parameters"] > 1_000
     assert [a.precision for a in verify_bundle(tmp_path / "smaller").manifest.artifacts] == ["int8-dynamic"]
     config = dataclasses.replace(config, force=True)
     with pytest.raises(InputError, match=r"layers.*give its model\.pt"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor
 
@@ -34,6 +36,13 @@ class OnnxModel(StreamingModel):
         options.log_severity_level = 3
         self.path, self.spec = path, spec
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    @property
+    def num_weights(self) -> int:
+        """Numbers in the graph's constants of floats."""
+        kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+        constants = onnx.load(self.path).graph.initializer
+        return sum(math.prod(tensor.dims) for tensor in constants if tensor.data_type in kinds)
 
     def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """features (1, window, F), state → log_probs (1, T_out, V) and the next state."""

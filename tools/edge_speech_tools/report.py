@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from edge_speech.bundle_manifest import GREEDY
 from edge_speech.encoder import StreamingSpec
 from edge_speech.quality import difference_ci95, wer_ci95
 from edge_speech.target import Target
 from edge_speech.training.checkpoint import LoadedModel
-from edge_speech_tools import prediction, provenance
+from edge_speech_tools import onnx_model, prediction, provenance
 from edge_speech_tools.choice import Choice
 from edge_speech_tools.device_bench import DeviceResult
 from edge_speech_tools.drift import summary
@@ -59,7 +61,7 @@ def content(inputs: Inputs, measured: Measured, choice: Choice) -> dict[str, Any
         "artifacts": [_artifact(r, measured, choice) for r in measured.results],
         "quality": _quality(inputs, measured),
         "performance": _performance(inputs, measured),
-        "prediction": _prediction(inputs, measured),
+        **({"prediction": _prediction(inputs, measured)} if _is_counted(inputs) else {}),
         "drift": _drift(measured),
         **({"pruning": inputs.pruning} if inputs.pruning else {}),
         **({"sensitivity": list(measured.sensitivity)} if measured.sensitivity else {}),
@@ -118,13 +120,19 @@ def _entry_of(entries: list[dict[str, Any]], result: PassResult) -> dict[str, An
     return next(e for e in entries if (e["backend"], e["precision"]) == (result.backend, result.precision))
 
 
+def _parameters(model: torch.nn.Module) -> int:
+    if isinstance(model, onnx_model.OnnxModel):
+        return model.num_weights
+    return sum(p.numel() for p in model.parameters())
+
+
 def _model(inputs: Inputs) -> dict[str, Any]:
     loaded = inputs.loaded
     return {
         "path": inputs.config.model.name,
         "architecture": loaded.architecture,
         "config": loaded.config,
-        "parameters": sum(p.numel() for p in loaded.model.parameters()),
+        "parameters": _parameters(loaded.model),
         "tokens": len(loaded.tokens),
         "encoder": asdict(inputs.spec),
         "frontend": loaded.frontend,
@@ -196,6 +204,11 @@ def _drift(measured: Measured) -> list[dict[str, Any]]:
         for r in measured.results
         if r.key in measured.drift
     ]
+
+
+def _is_counted(inputs: Inputs) -> bool:
+    """A graph in the place of a model shows no operators to count."""
+    return inputs.loaded.architecture != onnx_model.ARCHITECTURE
 
 
 def _prediction(inputs: Inputs, measured: Measured) -> dict[str, Any]:

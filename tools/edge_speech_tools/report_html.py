@@ -62,7 +62,6 @@ def as_html(report: dict[str, Any]) -> str:
         _section("Decoder", _decoder(report["decoder"])),
         _section("Word error rate", _quality(report["quality"])),
         _section("Latency", _performance(report["performance"])),
-        _section("Prediction", report_parts.prediction(report["prediction"])),
         _section("Drift", report_parts.drift(report["drift"])),
         *_optional(report),
         _section("Plan", _plan(report["plan"])),
@@ -80,6 +79,7 @@ def as_html(report: dict[str, Any]) -> str:
 def _optional(report: dict[str, Any]) -> list[str]:
     """Sections of what only some jobs do."""
     shown = (
+        ("Prediction", "prediction", report_parts.prediction),
         ("Pruning", "pruning", report_parts.pruning),
         ("Sensitivity by layer", "sensitivity", report_parts.sensitivity),
         ("Search", "search", report_parts.search),
