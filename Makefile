@@ -16,7 +16,7 @@ all: lint test
 # torch first and pinned: its CPU build must be there before anything else asks for torch. torchaudio must not
 # bring a torch of its own.
 .venv/.torch: pyproject.toml
-	@echo "setting up .venv: about 2.3 GB installed, a few minutes"
+	@echo "setting up .venv: about 2.9 GB installed, a few minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet torch==2.13.0

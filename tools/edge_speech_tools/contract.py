@@ -43,6 +43,8 @@ def check_contract(model: torch.nn.Module, num_tokens: int, num_mel_bins: int) -
     expected = (1, spec.output_frames, spec.vocab_size)
     if tuple(log_probs.shape) != expected:
         raise InputError(f"forward gave log_probs {tuple(log_probs.shape)}; its spec says {expected}")
+    if log_probs.isnan().any():
+        raise InputError("forward gave NaN; the weights are not finite, or the model divides by nothing")
     if not np.allclose(torch.logsumexp(log_probs, dim=-1).numpy(), 0.0, atol=1e-3):
         raise InputError("forward gave rows that are no log-probabilities; end the model with log_softmax")
     _check_state("forward", tuple(next_state), spec)

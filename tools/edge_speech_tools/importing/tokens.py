@@ -57,8 +57,10 @@ def _symbols(path: Path) -> tuple[str, ...]:
                 f"{path}:{number}: id {index} is there twice, as {found[int(index)]!r} and {symbol!r}"
             )
         found[int(index)] = symbol
+    if not found:
+        raise InputError(f"{path}: no tokens in it; expected a line `symbol id` for each")
     missing = next((i for i in range(len(found)) if i not in found), None)
-    if not found or missing is not None:
+    if missing is not None:
         raise InputError(f"{path}: ids must be 0 to {len(found) - 1}, one a line; {missing} is missing")
     symbols = tuple(found[i] for i in range(len(found)))
     twice = (
