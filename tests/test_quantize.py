@@ -259,6 +259,18 @@ def test_the_plain_form_is_explicit_q_dq(tmp_path: Path) -> None:
     assert np.abs(plain - stream(torch_step(model), features(), model.spec)).mean() < 0.05
 
 
+def test_scales_follow_a_factor_that_went_into_the_weights(tmp_path: Path) -> None:
+    """A Conformer adds half of what its feed-forward layers give: so do the graph's weights."""
+    model = tiny("conformer", {})
+    fp32 = streaming_onnx.run(Source(model, model.spec, tmp_path)).path
+    scales = calibrate(model, model.spec, [features()])
+    found = qdq.in_graph(qdq.Editor(onnx.load(fp32)), scales, model)
+    contract, expand = "layers.0.feed_forward1.contract", "layers.0.feed_forward1.expand"
+    assert found[contract].weight == pytest.approx(np.array(scales[contract].weight) / 2, rel=1e-5)
+    assert found[expand].weight == pytest.approx(scales[expand].weight, rel=1e-5)
+    assert found[contract].input_scale == scales[contract].input_scale
+
+
 def test_groups_of_four_bits() -> None:
     weight = np.random.default_rng(0).normal(size=(5, 70)).astype(np.float32)
     weight[2] = 0

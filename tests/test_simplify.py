@@ -141,6 +141,70 @@ GRAPHS = {
         ],
         {"k": np.random.default_rng(3).normal(size=(4, D // 2, 2)).astype(np.float32)},
     ),
+    "a convolution between rows": (
+        [
+            node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+            node("Conv", ["t", "k", "c"], ["z"], strides=[2], dilations=[2], kernel_shape=[2]),
+            node("Transpose", ["z"], ["y"], perm=[0, 2, 1]),
+        ],
+        {
+            "k": np.random.default_rng(3).normal(size=(4, D, 2)).astype(np.float32),
+            "c": np.arange(4, dtype=np.float32),
+        },
+    ),
+    "a padded convolution between rows": (
+        [
+            node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+            node("Conv", ["t", "k"], ["z"], pads=[1, 1], kernel_shape=[3]),
+            node("Transpose", ["z"], ["y"], perm=[0, 2, 1]),
+        ],
+        {"k": np.random.default_rng(3).normal(size=(4, D, 3)).astype(np.float32)},
+    ),
+    "a depthwise convolution whose result is read twice": (
+        [
+            node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+            node("Conv", ["t", "k"], ["z"], group=D, kernel_shape=[2]),
+            node("Transpose", ["z"], ["r"], perm=[0, 2, 1]),
+            node("MatMul", ["r", "z"], ["y"]),
+        ],
+        {"k": np.random.default_rng(3).normal(size=(D, 1, 2)).astype(np.float32)},
+    ),
+    "heads": (
+        [
+            node("MatMul", ["x", "w"], ["a"]),
+            node("Reshape", ["a", "s"], ["h"]),
+            node("Transpose", ["h"], ["q"], perm=[0, 2, 1, 3]),
+            node("Transpose", ["h"], ["k"], perm=[0, 2, 3, 1]),
+            node("MatMul", ["q", "k"], ["z"]),
+            node("Add", ["z", "b"], ["y"]),
+        ],
+        {"w": W, "s": np.array([1, T, 2, 3]), "b": np.ones((2, T, T), np.float32)},
+    ),
+    "factors": (
+        [
+            node("MatMul", ["x", "w"], ["a"]),
+            node("Add", ["a", "c"], ["l"]),
+            node("Mul", ["l", "half"], ["m"]),
+            node("MatMul", ["m", "w"], ["b"]),
+            node("Add", ["c", "b"], ["n"]),
+            node("Mul", ["half", "n"], ["o"]),
+            node("Add", ["n", "o"], ["y"]),
+        ],
+        {"w": W, "c": np.arange(D, dtype=np.float32), "half": np.float32(0.5)},
+    ),
+    "constants added to one value": (
+        [
+            node("ReduceMean", ["x", "axes"], ["m"], keepdims=1),
+            node("Add", ["m", "b"], ["c"]),
+            node("Add", ["m", "d"], ["e"]),
+            node("Mul", ["c", "e"], ["y"]),
+        ],
+        {"axes": np.array([1]), "b": BIAS[0], "d": 2 * BIAS[0]},
+    ),
+    "vectors added to one value": (
+        [node("Add", ["x", "b"], ["c"]), node("Add", ["x", "d"], ["e"]), node("Mul", ["c", "e"], ["y"])],
+        {"b": BIAS[0, 0], "d": 2 * BIAS[0, 0]},
+    ),
     "a convolution padded to the same length": (
         [
             node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
@@ -161,3 +225,34 @@ def test_small_graphs_compute_the_same(name: str) -> None:
     for want, got in zip(outputs_of(model), outputs_of(simple), strict=True):
         assert got.shape == want.shape
         np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("factors", {"MatMul": 2, "Mul": 1, "Add": 3}),  # the other sum has a second reader
+        ("constants added to one value", {"ReduceMean": 1, "Add": 1, "Split": 1, "Mul": 1}),
+        ("vectors added to one value", {"Add": 2, "Mul": 1}),
+        ("a convolution between rows", {"Gather": 1, "MatMul": 1, "Add": 1}),
+        ("a padded convolution between rows", {"Transpose": 2, "Conv": 1}),
+        ("heads", {"MatMul": 2, "Transpose": 2, "Add": 1}),
+    ],
+)
+def test_nodes_that_are_left(name: str, left: dict[str, int]) -> None:
+    nodes, constants = GRAPHS[name]
+    found = counts(simplified(graph_of(nodes, **constants)))
+    del found["Reshape"]
+    assert found == left
+
+
+def test_onnxruntime_turns_heads_and_rows_in_its_own_nodes(tmp_path: Any) -> None:
+    """What is left of a Conformer's Transposes: one a layer, of what its heads give."""
+    model = models.build("conformer", {**SMALL, "num_layers": 3}).eval()
+    made = streaming_onnx.run(Source(model, model.spec, tmp_path))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(str(made.path), options, providers=["CPUExecutionProvider"])
+    found = counts(onnx.load(options.optimized_model_filepath))
+    assert found["Transpose"] == 3
+    assert found["FusedMatMul"] == 6

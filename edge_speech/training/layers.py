@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -83,22 +84,27 @@ class Subsampling(nn.Module, HasChannels):
     def state(self) -> list[TensorSpec]:
         """The frames before, of both convolutions."""
         return [
-            TensorSpec("subsampling1_cache", (1, self.num_features, SUBSAMPLING_CACHE), "float32"),
-            TensorSpec("subsampling2_cache", (1, self.d_model, SUBSAMPLING_CACHE), "float32"),
+            TensorSpec("subsampling1_cache", (1, SUBSAMPLING_CACHE, self.num_features), "float32"),
+            TensorSpec("subsampling2_cache", (1, SUBSAMPLING_CACHE, self.d_model), "float32"),
         ]
 
     def forward(self, features: Tensor, cache1: Tensor, cache2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """features (B, T, F), caches (B, F, 3) and (B, D, 3) → x (B, T / 4, D) and the next caches."""
-        x = torch.cat((cache1, features.transpose(1, 2)), dim=2)
-        y = torch.cat((cache2, functional.silu(self.conv1(x))), dim=2)
+        """features (B, T, F), caches (B, 3, F) and (B, 3, D) → x (B, T / 4, D) and the next caches."""
+        x = torch.cat((cache1, features), dim=1)
+        y = torch.cat((cache2, functional.silu(over_time(self.conv1, x))), dim=1)
         next1, next2 = _cache(x, self.right), _cache(y, self.right // SUBSAMPLING_STRIDE)
-        return self.norm(functional.silu(self.conv2(y)).transpose(1, 2)), next1, next2
+        return self.norm(functional.silu(over_time(self.conv2, y))), next1, next2
+
+
+def over_time(convolution: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A convolution (B, C, T) → (B, D, U) on x (B, T, C) → (B, U, D)."""
+    return convolution(x.transpose(1, 2)).transpose(1, 2)
 
 
 def _cache(x: Tensor, right: int) -> Tensor:
-    """x (B, C, T) → the last (B, C, 3) before `right`."""
-    end = x.shape[2] - right
-    return x[:, :, end - SUBSAMPLING_CACHE : end]
+    """x (B, T, C) → the last (B, 3, C) before `right`."""
+    end = x.shape[1] - right
+    return x[:, end - SUBSAMPLING_CACHE : end]
 
 
 class FeedForward(nn.Module, HasChannels):
@@ -141,10 +147,14 @@ class KeyCounter:
     def mask(self, processed: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """processed (B,), x (B, T, D), T = N chunks → what to add to scores (B, N, 1, left + chunk), next."""
         starts = torch.arange(0, x.shape[1], self.chunk, device=x.device) + processed.unsqueeze(1)
-        key = torch.arange(self.left + self.chunk, device=x.device)
-        missing = key < (self.left - starts).unsqueeze(2)
         following = (processed + x.shape[1]).clamp(max=self.left)
-        return (missing.to(x.dtype) * MASKED).unsqueeze(2), following
+        return self._masks(x)[starts.clamp(max=self.left)].unsqueeze(2), following
+
+    def _masks(self, x: Tensor) -> Tensor:
+        """(left + 1, left + chunk): what to add to scores after so many rows; a constant in an export."""
+        key = torch.arange(self.left + self.chunk, device=x.device)
+        rows = torch.arange(self.left + 1, device=x.device)
+        return (key < self.left - rows.unsqueeze(1)).to(x.dtype) * MASKED
 
 
 class Attention(nn.Module, HasChannels):
@@ -185,43 +195,43 @@ class Attention(nn.Module, HasChannels):
         """Keys and values of the left context."""
         heads, width = self.num_heads, self.head_dim
         return [
-            TensorSpec(f"{prefix}_keys", (1, heads, width, self.left), "float32"),
-            TensorSpec(f"{prefix}_values", (1, heads, self.left, width), "float32"),
+            TensorSpec(f"{prefix}_keys", (1, self.left, heads * width), "float32"),
+            TensorSpec(f"{prefix}_values", (1, self.left, heads * width), "float32"),
         ]
 
     def forward(self, x: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, T, D), T = N chunks → (B, T, D) and the next caches.
 
-        mask (B, N, 1, left + chunk); keys (B, H, d, left) and values (B, H, left, d).
+        mask (B, N, 1, left + chunk); keys and values (B, left, H d).
         """
-        batch, frames, _ = x.shape
         x = self.norm(x)
-        query = self._heads(self.query(x) * self.scale).permute(0, 2, 1, 3)
-        keys = torch.cat((keys, self._heads(self.key(x)).permute(0, 2, 3, 1)), dim=3)
-        values = torch.cat((values, self._heads(self.value(x)).permute(0, 2, 1, 3)), dim=2)
-        if frames == self.chunk:  # one chunk, as on the device: the caches are the window
+        query = self.query(x) * self.scale
+        keys = torch.cat((keys, self.key(x)), dim=1)
+        values = torch.cat((values, self.value(x)), dim=1)
+        if x.shape[1] == self.chunk:  # one chunk, as on the device: the caches are the window
             heads = self._attend(query, keys, values, mask)
         else:
             heads = self._attend_chunks(query, keys, values, mask)
-        joined = heads.permute(0, 2, 1, 3).reshape(batch, frames, -1)
-        return self.output(joined), keys[:, :, :, -self.left :], values[:, :, -self.left :]
+        return self.output(heads), keys[:, -self.left :], values[:, -self.left :]
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], self.num_heads, -1)
+        """x (…, T, H d) → (…, H, T, d)."""
+        return x.view(*x.shape[:-1], self.num_heads, -1).transpose(-3, -2)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """One chunk: query (B, H, chunk, d), keys (B, H, d, S), values (B, H, S, d) → (B, H, chunk, d)."""
-        scores = torch.matmul(query, keys) + (self._bias() + mask)
-        return torch.matmul(scores.softmax(dim=-1), values)
+        """One chunk: query (B, chunk, H d), keys and values (B, S, H d) → (B, chunk, H d)."""
+        scores = torch.matmul(self._heads(query), self._heads(keys).transpose(2, 3)) + (self._bias() + mask)
+        return torch.matmul(scores.softmax(dim=-1), self._heads(values)).transpose(1, 2).reshape(query.shape)
 
     def _attend_chunks(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """`_attend` for all chunks at once: each chunk sees its own window of keys and values."""
-        span = self.left + self.chunk
-        query = query.reshape(*query.shape[:2], -1, self.chunk, query.shape[3])
-        keys = keys.unfold(3, span, self.chunk).permute(0, 1, 3, 2, 4)
-        values = values.unfold(2, span, self.chunk).transpose(3, 4)
-        scores = torch.matmul(query, keys) + (self._bias().unsqueeze(1) + mask.unsqueeze(1))
-        return torch.matmul(scores.softmax(dim=-1), values).flatten(2, 3)
+        span, batch, frames = self.left + self.chunk, *query.shape[:2]
+        q = query.reshape(batch, -1, self.chunk, self.num_heads, self.head_dim).permute(0, 3, 1, 2, 4)
+        k = self._heads(keys).unfold(2, span, self.chunk)  # (B, H, N, d, S)
+        v = self._heads(values).unfold(2, span, self.chunk).transpose(3, 4)
+        scores = torch.matmul(q, k) + (self._bias().unsqueeze(1) + mask.unsqueeze(1))
+        heads = torch.matmul(scores.softmax(dim=-1), v)
+        return heads.permute(0, 2, 3, 1, 4).reshape(batch, frames, -1)
 
     def _bias(self) -> Tensor:
         """(H, chunk, left + chunk): the bias of every query-key distance."""

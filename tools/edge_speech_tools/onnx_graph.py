@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Clip", "Cast", "LogSoftmax")
-_SHAPING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Concat", "Slice")
+_SHAPING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Concat", "Slice", "Gather")
 
 
 LAYERS = ("MatMul", "Gemm", "Conv", "LSTM", "GRU")
@@ -87,10 +87,15 @@ def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
 
 
 def drop_unread(graph: onnx.GraphProto) -> None:
-    """Drop constants that no node reads."""
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    """Drop nodes and constants whose values nobody reads."""
+    read, nodes = {value.name for value in graph.output}, []
+    for node in reversed(graph.node):
+        if read.intersection(node.output):
+            nodes.append(node)
+            read.update(node.input)
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(nodes))
     graph.initializer.extend(kept)
 
 
@@ -103,7 +108,8 @@ def unsuited_nodes(path: Path, op_types: tuple[str, ...]) -> list[str]:
     """Names of the `op_types` nodes to leave in fp32.
 
     Products of two activations have no weights to shrink. The first layer reads features, a range of 30 nats
-    that eight bits resolve badly, and the last one's error goes straight into log_probs; both are small.
+    that eight bits resolve badly, and the last one's error goes straight into log_probs; both are small. A
+    convolution that `simplify` made a product is a convolution still: all layers hear its error.
     """
     graph = onnx.load(path).graph
     weights = {tensor.name for tensor in graph.initializer}
@@ -116,7 +122,14 @@ def unsuited_nodes(path: Path, op_types: tuple[str, ...]) -> list[str]:
     writers = {name: [node] for node in graph.node for name in node.output}
     first = _nearest("features", readers, op_types, lambda node: node.output)
     last = _nearest("log_probs", writers, op_types, lambda node: node.input)
-    return sorted(loose | first | last)
+    return sorted(loose | first | last | _convolutions(graph))
+
+
+def _convolutions(graph: onnx.GraphProto) -> set[str]:
+    """Names of the products that read gathered windows."""
+    gathered = {name for node in graph.node if node.op_type == "Gather" for name in node.output}
+    windows = {n.output[0] for n in graph.node if n.op_type == "Reshape" and n.input[0] in gathered}
+    return {n.name for n in graph.node if n.op_type == "MatMul" and n.input[0] in windows}
 
 
 def _nearest(

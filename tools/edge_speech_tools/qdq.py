@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 from onnx import helper, numpy_helper
 
 from edge_speech.encoder import FloatArray
 from edge_speech.training.scales import (
     INPUT_LEVELS,
+    LEAST_SCALE,
     LayerScales,
     Scales,
     highest_level,
@@ -160,6 +162,19 @@ class Editor:
         self.graph.node.extend(nodes)
         drop_unread(self.graph)
         return self.model
+
+
+def in_graph(editor: Editor, scales: Scales, model: torch.nn.Module) -> Scales:
+    """`scales`, measured on the layers of `model`, for the weights of the graph, into which a factor may have
+    gone (`simplify`)."""
+    found = dict(scales)
+    for node in editor.layers():
+        name = layer_of(node)
+        if name in scales and node.op_type == "MatMul":
+            (weight,), given = editor.weights(node), model.get_parameter(f"{name}.weight").detach()
+            factor = np.abs(weight.values).max() / max(float(given.abs().max()), LEAST_SCALE)
+            found[name] = replace(scales[name], weight=tuple(s * factor for s in scales[name].weight))
+    return found
 
 
 def quantise(editor: Editor, scales: Scales, op_types: Container[str] = ("MatMul",)) -> list[str]:
@@ -315,9 +330,8 @@ def _replace(graph: onnx.GraphProto, fused: Mapping[str, onnx.NodeProto]) -> Non
         put = fused.get(node.output[0], node)
         if put is node or put.output[0] == node.output[0]:
             nodes.append(put)
-    read = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
     del graph.node[:]
-    graph.node.extend(node for node in nodes if read.intersection(node.output))
+    graph.node.extend(nodes)
     drop_unread(graph)
 
 

@@ -1,12 +1,14 @@
 """The same function in fewer and faster nodes: what onnxruntime does slowly in graphs of one short chunk.
 
-A step multiplies a few rows by many small matrices, so that what stands around the products counts. Two
-things cost most: a product of (1, T, D) is computed in two dimensions between two Reshapes, and a convolution
-over (B, C, T) has no kernel of its own, while one over (B, C, H, W) has. Only standard operators are used.
+A step multiplies a few rows by many small matrices, so that what stands around the products counts. Three
+things cost most: a product of (1, T, D) is computed in two dimensions between two Reshapes; heads are turned
+before they are multiplied, which a product in three dimensions does as it reads; and a convolution over
+(B, C, T) has no kernel of its own, while one over (B, C, H, W) has. Only standard operators are used.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,15 +17,17 @@ from onnx import helper, numpy_helper
 
 from edge_speech_tools.onnx_graph import drop_unread
 
-# Operators that mean the same without the first of three dimensions, as none of them knows a batch: those of
-# the last dimension, and those of each element.
-_LAST = ("LayerNormalization", "MatMul", "Split", "Softmax", "LogSoftmax")
+# Operators that mean the same without a first dimension of one: those over another axis, those of each
+# element, and those that only give the same elements another shape.
+_OVER_AXIS = {"LayerNormalization": -1, "Softmax": -1, "LogSoftmax": -1, "Split": 0}  # their default axis
 _EACH = ("Add", "Sub", "Mul", "Div", "Sigmoid", "Tanh", "Relu", "Erf", "Clip")
+_SHAPING = ("Reshape", "Squeeze", "Unsqueeze")
+_SWAP = [0, 2, 1]  # (B, C, T) to (B, T, C) and back
 
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model`, whose shapes are all static, rewritten; inputs, outputs and names of layers stay."""
-    for rewrite in (_Flattener, _Widener):
+    for rewrite in (_Scaler, _Joiner, _Convolver, _Flattener):
         model = rewrite(model).run()
     onnx.checker.check_model(model)
     return model
@@ -40,6 +44,11 @@ class _Rewriter:
         self._shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
         self.outputs = {value.name for value in graph.output}
         self.nodes: list[onnx.NodeProto] = []
+        self.makers = {name: node for node in self.graph.node for name in node.output}
+        self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in self.graph.node:
+            for name in node.input:
+                self.readers[name].append(node)
 
     def run(self) -> onnx.ModelProto:
         """The model with every node rewritten."""
@@ -65,6 +74,16 @@ class _Rewriter:
             self.graph.initializer.append(self.constants[name])
         return name
 
+    def value(self, name: str) -> np.ndarray:  # type: ignore[type-arg]
+        """Of a constant."""
+        return numpy_helper.to_array(self.constants[name])
+
+    def parts(self, node: onnx.NodeProto) -> tuple[str, str] | None:
+        """The variable and the constant that a node reads, if it reads one of each."""
+        variables = [x for x in node.input if x not in self.constants]
+        constants = [x for x in node.input if x in self.constants]
+        return (variables[0], constants[0]) if len(variables) == len(constants) == 1 else None
+
     def reshape(self, source: str, target: str, shape: Sequence[int]) -> str:
         """`source` under the name `target`, in another shape."""
         wanted = self.constant(f"shape_{'_'.join(map(str, shape))}", np.array(shape, np.int64))
@@ -82,103 +101,159 @@ class _Rewriter:
         return new
 
 
-class _Flattener(_Rewriter):
-    """Values of (1, T, D) lose their first dimension wherever all that reads them allows it.
+class _Scaler(_Rewriter):
+    """A factor behind a Linear goes into its weights and bias."""
 
-    A value `x` exists as `x`, as `x_2d`, or both by a Reshape where the two kinds of nodes meet.
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__(model)
+        self._copies: dict[str, onnx.NodeProto] = {}
+
+    def rewrite(self, node: onnx.NodeProto) -> None:
+        read = self.parts(node) if node.op_type == "Mul" else None
+        add = self._before(read[0], "Add") if read else None
+        product = self._before(self._variable(add), "MatMul") if add else None
+        if read is None or add is None or product is None or self.constants[read[1]].dims:
+            self._copies[node.output[0]] = self.copy(node, node.input, node.output)
+            return
+        for one in (product, add):
+            _, constant = self.parts(one) or ("", "")
+            scaled = self.value(constant) * self.value(read[1])
+            one.input[list(one.input).index(constant)] = self.constant(f"{node.output[0]}/{constant}", scaled)
+        add.output[0] = node.output[0]
+
+    def _before(self, name: str, op_type: str) -> onnx.NodeProto | None:
+        """The copy of the node that makes `name`, of a variable and a constant, for one reader alone."""
+        maker = self._copies.get(name)
+        alone = len(self.readers[name]) == 1 and name not in self.outputs
+        return maker if maker and alone and maker.op_type == op_type and self.parts(maker) else None
+
+    def _variable(self, node: onnx.NodeProto) -> str:
+        return (self.parts(node) or ("", ""))[0]
+
+
+class _Joiner(_Rewriter):
+    """Constants of one shape that are added to one value, each by a node of its own, are added at once."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__(model)
+        self._alike: dict[tuple[str, tuple[int, ...]], list[onnx.NodeProto]] = defaultdict(list)
+        for node in self.graph.node:
+            if key := self._key(node):
+                self._alike[key].append(node)
+
+    def rewrite(self, node: onnx.NodeProto) -> None:
+        key = self._key(node)
+        alike = self._alike[key] if key else []
+        if key is None or len(alike) == 1:
+            self.copy(node, node.input, node.output)
+        elif node is alike[0]:
+            (value, shape), outputs = key, [one.output[0] for one in alike]
+            joined = np.concatenate([self.value((self.parts(one) or ("", ""))[1]) for one in alike])
+            sizes = np.full(len(alike), shape[0])
+            axis, name = len(self.shape(outputs[0])) - len(shape), f"{outputs[0]}/joined"
+            self.nodes += [
+                helper.make_node("Add", [value, self.constant(f"{name}_constants", joined)], [name]),
+                helper.make_node("Split", [name, self.constant(f"{name}_sizes", sizes)], outputs, axis=axis),
+            ]
+
+    def _key(self, node: onnx.NodeProto) -> tuple[str, tuple[int, ...]] | None:
+        """The value and the shape of the constant, where the value has one element along its first axis."""
+        read = self.parts(node) if node.op_type == "Add" else None
+        if read is None or not self.constants[read[1]].dims:
+            return None
+        shape, of_value = tuple(self.constants[read[1]].dims), self.shape(read[0])
+        whole = self.shape(node.output[0])
+        along = (len(whole) - len(of_value)) * (1,) + of_value
+        return (read[0], shape) if of_value and along[len(whole) - len(shape)] == 1 else None
+
+
+class _Convolver(_Rewriter):
+    """Convolutions over (B, C, T): those across channels as a product, others over (B, C, 1, T).
+
+    onnxruntime has fast kernels for convolutions over two dimensions alone, and a product is faster still
+    where it makes a few rows. Where (B, T, C) was turned for a convolution, its rows are read as they lie,
+    and the turn that remains is next to the wide convolution, which then takes and gives (B, 1, T, C).
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__(model)
-        self._flat: set[str] = set()  # values that exist as x_2d
-        self._whole = {v.name for v in self.graph.input} | set(self.constants)  # values that exist as x
-
-    def rewrite(self, node: onnx.NodeProto) -> None:
-        if self._is_flat(node):
-            new = self.copy(node, [self._read_flat(x) for x in node.input], [f"{y}_2d" for y in node.output])
-            for attribute in new.attribute:
-                if attribute.name == "axis":
-                    attribute.i = -1
-            self._flat.update(node.output)
-        elif node.op_type == "Reshape" and self._has_one_batch(node.output[0]):
-            source = self._any(node.input[0])
-            self.reshape(source, f"{node.output[0]}_2d", self.shape(node.output[0])[1:])
-            self._flat.add(node.output[0])
-        elif node.op_type == "Reshape" and 0 not in self._target(node):
-            self.copy(node, [self._any(node.input[0]), node.input[1]], node.output)
-            self._whole.update(node.output)
-        else:
-            self.copy(node, [self._read_whole(x) for x in node.input], node.output)
-            self._whole.update(node.output)
-        for name in self.outputs.intersection(node.output):
-            self._read_whole(name)
-
-    def _is_flat(self, node: onnx.NodeProto) -> bool:
-        """Whether the node means the same in two dimensions, and lies among others that do."""
-        read = [x for x in node.input if x and x not in self.constants]
-        if not read or not all(self._has_one_batch(x) for x in [*read, *node.output]):
-            return False
-        if node.op_type == "MatMul":
-            return node.input[1] in self.constants and len(self.constants[node.input[1]].dims) == 2
-        if node.op_type in _LAST:
-            return self._axis(node) in (-1, 2)
-        return node.op_type in _EACH and any(x in self._flat for x in read)
-
-    def _has_one_batch(self, name: str) -> bool:
-        shape = self.shape(name)
-        return len(shape) == 3 and shape[0] == 1
-
-    def _axis(self, node: onnx.NodeProto) -> int:
-        """Of an operator over one axis; what is over the last by default has none."""
-        given = [int(a.i) for a in node.attribute if a.name == "axis"]
-        return given[0] if given else (0 if node.op_type == "Split" else -1)
-
-    def _target(self, node: onnx.NodeProto) -> list[int]:
-        """The shape that a Reshape asks for; a 0 in it stands for the input's own, which must then stay."""
-        wanted = self.constants.get(node.input[1])
-        return [0] if wanted is None else list(numpy_helper.to_array(wanted))
-
-    def _any(self, name: str) -> str:
-        """`name` in the form that is there."""
-        return name if name in self._whole else f"{name}_2d"
-
-    def _read_flat(self, name: str) -> str:
-        if name in self.constants and len(self.constants[name].dims) == 3:
-            return self.constant(f"{name}_2d", numpy_helper.to_array(self.constants[name])[0])
-        if not name or name in self.constants:
-            return name
-        if name not in self._flat:
-            self.reshape(name, f"{name}_2d", self.shape(name)[1:])
-            self._flat.add(name)
-        return f"{name}_2d"
-
-    def _read_whole(self, name: str) -> str:
-        if name in self._flat and name not in self._whole:
-            self.reshape(f"{name}_2d", name, self.shape(name))
-            self._whole.add(name)
-        return name
-
-
-class _Widener(_Rewriter):
-    """Convolutions over (B, C, T) as ones over (B, C, 1, T): onnxruntime has fast kernels for those alone."""
+        self._done: set[str] = set()  # outputs of Transposes that a convolution has brought
 
     def rewrite(self, node: onnx.NodeProto) -> None:
         weight = self.constants.get(node.input[1]) if node.op_type == "Conv" else None
         if weight is None or len(weight.dims) != 3 or not self._is_plain(node):
-            self.copy(node, node.input, node.output)
+            if node.output[0] not in self._done:
+                self.copy(node, node.input, node.output)
             return
-        x, y = node.input[0], node.output[0]
-        wide = self.constant(f"{node.input[1]}_2d", numpy_helper.to_array(weight)[:, :, None])
-        self.reshape(x, f"{y}/wide_input", [*self.shape(x)[:2], 1, self.shape(x)[2]])
-        new = self.copy(node, [f"{y}/wide_input", wide, *node.input[2:]], [f"{y}/wide"])
+        rows, turned = self._rows(node.input[0]), self._turned(node.output[0])
+        if rows and turned and _ints(node, "group", [1]) == [1] and not any(_ints(node, "pads", [0])):
+            self._multiply(node, rows, turned)
+        else:
+            self._widen(node, rows, turned)
+        self._done.add(turned)
+
+    def _rows(self, x: str) -> str:
+        """The (B, T, C) that x (B, C, T) was turned from; "" where it was not."""
+        maker = self.makers.get(x)
+        return maker.input[0] if maker is not None and _swaps(maker) else ""
+
+    def _turned(self, y: str) -> str:
+        """The (B, T, C) that y (B, C, T) is turned to, and no more; "" where it is not."""
+        readers = self.readers[y]
+        alone = len(readers) == 1 and y not in self.outputs
+        return readers[0].output[0] if alone and _swaps(readers[0]) else ""
+
+    def _multiply(self, node: onnx.NodeProto, rows: str, turned: str) -> None:
+        """The windows of each output row, (B, U, K C), times the weight (K C, O)."""
+        weight = self.value(node.input[1])
+        out, channels, kernel = weight.shape
+        batch, count = self.shape(turned)[:2]
+        (stride,), (dilation,) = _ints(node, "strides", [1]), _ints(node, "dilations", [1])
+        window = np.arange(count)[:, None] * stride + np.arange(kernel) * dilation
+        indices = self.constant(f"{turned}/window", window)
+        self.nodes.append(helper.make_node("Gather", [rows, indices], [f"{turned}/gathered"], axis=1))
+        windows = self.reshape(f"{turned}/gathered", f"{turned}/windows", [batch, count, kernel * channels])
+        flat = weight.transpose(2, 1, 0).reshape(kernel * channels, out)
+        product = f"{turned}/product" if len(node.input) > 2 else turned
+        inputs = [windows, self.constant(f"{node.input[1]}_flat", flat)]
+        self.nodes.append(helper.make_node("MatMul", inputs, [product], name=node.name))
+        if len(node.input) > 2:
+            self.nodes.append(helper.make_node("Add", [product, node.input[2]], [turned]))
+
+    def _widen(self, node: onnx.NodeProto, rows: str, turned: str) -> None:
+        y = node.output[0]
+        batch, channels, frames = self.shape(node.input[0])
+        x, result = f"{y}/wide_input", f"{y}/wide"
+        if rows:
+            wide = self.reshape(rows, f"{y}/wide_rows", [batch, 1, frames, channels])
+            self.nodes.append(helper.make_node("Transpose", [wide], [x], perm=[0, 3, 1, 2]))
+        else:
+            self.reshape(node.input[0], x, [batch, channels, 1, frames])
+        weight = self.constant(f"{node.input[1]}_2d", self.value(node.input[1])[:, :, None])
+        new = self.copy(node, [x, weight, *node.input[2:]], [result])
         for attribute in new.attribute:
             if attribute.name in _WIDER:
                 attribute.ints[:] = _WIDER[attribute.name](list(attribute.ints))
-        self.reshape(f"{y}/wide", y, self.shape(y))
+        if turned:
+            self.nodes.append(
+                helper.make_node("Transpose", [result], [f"{y}/wide_output"], perm=[0, 2, 3, 1])
+            )
+            self.reshape(f"{y}/wide_output", turned, self.shape(turned))
+        else:
+            self.reshape(result, y, self.shape(y))
 
     def _is_plain(self, node: onnx.NodeProto) -> bool:
         """Without padding that depends on the shape."""
         return all(a.s in (b"NOTSET", b"VALID") for a in node.attribute if a.name == "auto_pad")
+
+
+def _swaps(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Transpose" and _ints(node, "perm", []) == _SWAP
+
+
+def _ints(node: onnx.NodeProto, name: str, default: list[int]) -> list[int]:
+    """An attribute of one or several integers."""
+    return next((list(a.ints) or [a.i] for a in node.attribute if a.name == name), default)
 
 
 _WIDER: dict[str, Callable[[list[int]], list[int]]] = {
@@ -187,3 +262,80 @@ _WIDER: dict[str, Callable[[list[int]], list[int]]] = {
     "dilations": lambda one: [1, *one],
     "pads": lambda two: [0, two[0], 0, two[1]],
 }
+
+
+class _Flattener(_Rewriter):
+    """Values of (1, T, D) and (1, H, T, d) lose their first dimension wherever what reads them allows it.
+
+    A value `x` exists as `x`, as `x_flat`, or both. What only has another shape than an earlier value is made
+    from that one when something reads it.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__(model)
+        self._made = {v.name for v in self.graph.input} | set(self.constants)
+        self._source = {name: name for name in self._made}  # what has the elements of a value
+
+    def rewrite(self, node: onnx.NodeProto) -> None:
+        if node.op_type in _SHAPING and self.shape(node.output[0]):
+            self._source[node.output[0]] = self._source[node.input[0]]
+        elif self._is_flat(node):
+            outputs = [f"{y}_flat" for y in node.output]
+            new = self.copy(node, [self._read_flat(x, node) for x in node.input], outputs)
+            for attribute in new.attribute:
+                if attribute.name == "axis":
+                    attribute.i = self._axis(node) - len(self.shape(node.input[0]))
+                elif attribute.name == "perm":
+                    attribute.ints[:] = [axis - 1 for axis in _ints(node, "perm", [])[1:]]
+            self._add(node.output, outputs)
+        else:
+            self.copy(node, [self._read(x, x, self.shape(x)) for x in node.input], node.output)
+            self._add(node.output, node.output)
+        for name in self.outputs.intersection(node.output):
+            self._read(name, name, self.shape(name))
+
+    def _add(self, values: Sequence[str], made: Sequence[str]) -> None:
+        self._made.update(made)
+        self._source.update(zip(values, made, strict=True))
+
+    def _is_flat(self, node: onnx.NodeProto) -> bool:
+        """Whether the node means the same without the first dimension, and lies among others that do."""
+        read = [x for x in node.input if x and x not in self.constants]
+        if not read or not all(self._has_one_batch(x) for x in [*read, *node.output]):
+            return False
+        if node.op_type in _OVER_AXIS:
+            return self._axis(node) > 0
+        if node.op_type == "MatMul" and len(read) == 1:
+            return node.input[1] in self.constants and len(self.constants[node.input[1]].dims) == 2
+        if node.op_type == "Transpose":
+            to_conv = any(reader.op_type == "Conv" for reader in self.readers[node.output[0]])
+            suits = _ints(node, "perm", [])[:1] == [0] and not to_conv
+        else:
+            same_rank = len({len(self.shape(x)) for x in read}) == 1
+            suits = node.op_type in _EACH or (node.op_type == "MatMul" and same_rank)
+        return suits and any(self._source[x] != x for x in read)
+
+    def _has_one_batch(self, name: str) -> bool:
+        shape = self.shape(name)
+        return len(shape) in (3, 4) and shape[0] == 1
+
+    def _axis(self, node: onnx.NodeProto) -> int:
+        """Of an operator over an axis, counted from the front."""
+        (axis,) = _ints(node, "axis", [_OVER_AXIS[node.op_type]])
+        return axis % len(self.shape(node.input[0]))
+
+    def _read_flat(self, name: str, node: onnx.NodeProto) -> str:
+        """The input `name` of `node` without its first dimension."""
+        if name in self.constants:
+            values = self.constants[name]
+            if node.op_type in _EACH and len(values.dims) == len(self.shape(node.output[0])):
+                return self.constant(f"{name}_flat", numpy_helper.to_array(values)[0])
+            return name
+        return self._read(name, f"{name}_flat", self.shape(name)[1:]) if name else name
+
+    def _read(self, name: str, form: str, shape: Sequence[int]) -> str:
+        """The value `name` as `form`, which has this shape."""
+        if name and form not in self._made:
+            self.reshape(self._source[name], form, shape)
+            self._made.add(form)
+        return form

@@ -27,7 +27,14 @@ from edge_speech.training.channels import (
     reading,
 )
 from edge_speech.training.chunked import ChunkedModel
-from edge_speech.training.layers import Attention, AttentionConfig, FeedForward, KeyCounter, Subsampling
+from edge_speech.training.layers import (
+    Attention,
+    AttentionConfig,
+    FeedForward,
+    KeyCounter,
+    Subsampling,
+    over_time,
+)
 
 
 @dataclass(frozen=True)
@@ -153,11 +160,10 @@ class Convolution(nn.Module, HasChannels):
 
     def state(self, prefix: str) -> list[TensorSpec]:
         """The frames before."""
-        return [TensorSpec(f"{prefix}_conv", (1, self.channels, self.cache_frames), "float32")]
+        return [TensorSpec(f"{prefix}_conv", (1, self.cache_frames, self.channels), "float32")]
 
     def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, T, D) and cache (B, C, kernel - 1) → (B, T, D) and the next cache."""
-        gated = functional.glu(self.expand(self.norm(x)), dim=-1).transpose(1, 2)
-        padded = torch.cat((cache, gated), dim=2)
-        y = functional.silu(self.batch_norm(self.depthwise(padded))).transpose(1, 2)
-        return self.contract(y), padded[:, :, -self.cache_frames :]
+        """x (B, T, D) and cache (B, kernel - 1, C) → (B, T, D) and the next cache."""
+        padded = torch.cat((cache, functional.glu(self.expand(self.norm(x)), dim=-1)), dim=1)
+        y = functional.silu(over_time(lambda z: self.batch_norm(self.depthwise(z)), padded))
+        return self.contract(y), padded[:, -self.cache_frames :]

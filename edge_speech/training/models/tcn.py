@@ -27,7 +27,7 @@ from edge_speech.training.channels import (
     reading,
 )
 from edge_speech.training.chunked import ChunkedConfig, ChunkedModel
-from edge_speech.training.layers import Subsampling
+from edge_speech.training.layers import Subsampling, over_time
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,11 @@ class SeparableLayer(nn.Module, HasChannels):
 
     def state(self, prefix: str) -> list[TensorSpec]:
         """The frames before."""
-        return [TensorSpec(f"{prefix}_conv", (1, self.d_model, self.cache_frames), "float32")]
+        return [TensorSpec(f"{prefix}_conv", (1, self.cache_frames, self.d_model), "float32")]
 
     def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, T, D) and cache (B, D, (kernel - 1) dilation) → (B, T, D) and the next cache."""
-        padded = torch.cat((cache, x.transpose(1, 2)), dim=2)
-        y = self.batch_norm(self.depthwise(padded)).transpose(1, 2)
+        """x (B, T, D) and cache (B, (kernel - 1) dilation, D) → (B, T, D) and the next cache."""
+        padded = torch.cat((cache, x), dim=1)
+        y = over_time(lambda z: self.batch_norm(self.depthwise(z)), padded)
         y = self.contract(functional.relu(self.expand(y)))
-        return x + self.dropout(y), padded[:, :, -self.cache_frames :]
+        return x + self.dropout(y), padded[:, -self.cache_frames :]

@@ -41,6 +41,7 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     ends = {name.partition("/")[0] for name in unsuited_nodes(fp32, ("MatMul", "Gemm", "Conv"))}
     unsuited = {*ends, *config.keep}
     editor = qdq.Editor(onnx.load(fp32))
+    scales = qdq.in_graph(editor, scales, source.model)
     qdq.quantise(editor, {name: layer for name, layer in scales.items() if name not in unsuited})
     qdq.quantise_lstms(editor, config.calibration.weight_bits, config.keep)
     qdq.shrink_weights(editor, keep=config.keep)

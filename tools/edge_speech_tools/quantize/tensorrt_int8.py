@@ -49,6 +49,7 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     version = tensorrt.tensorrt_minimum(source)
     typed = version_of(version) >= tensorrt.TYPED
     editor = qdq.Editor(onnx.load(fp32))
+    scales = qdq.in_graph(editor, scales, source.model)
     kept = {name: layer for name, layer in scales.items() if name not in ends}
     qdq.quantise_symmetric(editor, kept, float_weights=not typed)
     if typed:
