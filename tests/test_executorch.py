@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from edge_speech.backends import load_encoder
 from edge_speech.errors import InputError
 from edge_speech.training.fake_quantization import fake_quantized
 from edge_speech.training.scales import LayerScales
-from edge_speech_tools.convert import executorch
+from edge_speech_tools.convert import executorch, executorch_coreml
 from edge_speech_tools.passes import Source
 from edge_speech_tools.torch_qdq import RECURRENT, DynamicRecurrent, StaticLayer, dynamic, with_layers
 from streaming_double import streaming_double
@@ -50,10 +51,11 @@ def test_a_static_layer_is_the_fake_quantised_one_rounded(layer: nn.Module, x: t
 def test_recurrent_layers_step_by_step(cell: str) -> None:
     cells = tiny("crnn", {"cell": cell}).recurrent
     assert isinstance(cells, RECURRENT)
+    unrolled = DynamicRecurrent(cells, dynamic)
     hidden = 0.5 * torch.randn(2, 1, cells.hidden_size)
     carried = (hidden, hidden.flip(0)) if cell == "lstm" else hidden
     x = torch.randn(1, 6, cells.input_size)
-    got, want = (torch.utils._pytree.tree_leaves(f(x, carried)) for f in (DynamicRecurrent(cells), cells))
+    got, want = (torch.utils._pytree.tree_leaves(f(x, carried)) for f in (unrolled, cells))
     for one, other in zip(got, want, strict=True):
         assert one.shape == other.shape
         assert (one - other).abs().max() < 0.03
@@ -121,3 +123,24 @@ def test_two_streams_do_not_disturb_each_other(program: bytes, tmp_path: Path) -
                 other.step()
     np.testing.assert_array_equal(rows[True], rows[False])
     assert np.abs(rows[True][0] - rows[True][1]).max() > 0
+
+
+def test_core_ml_takes_the_whole_step(tmp_path: Path) -> None:
+    """Nothing here can run it; the program says what it holds."""
+    from executorch.exir._serialize._program import deserialize_pte_binary
+
+    model = streaming_double()
+    made = executorch_coreml.run(Source(model, model.spec, tmp_path))
+    assert (made.key, made.status, made.check_backend) == ("executorch-coreml/fp16", "built", None)
+    (plan,) = deserialize_pte_binary(made.path.read_bytes()).program.execution_plan
+    assert [delegate.id for delegate in plan.delegates] == ["CoreMLBackend"]
+    assert len(plan.inputs) == len(plan.outputs) == 1 + len(model.spec.state)
+    assert not plan.operators
+
+
+def test_a_build_without_core_ml_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "coremltools", None)
+    model = streaming_double()
+    with pytest.raises(InputError, match="writes no Core ML programs"):
+        executorch_coreml.run(Source(model, model.spec, tmp_path))
+    assert not list(tmp_path.iterdir())

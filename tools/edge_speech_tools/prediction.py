@@ -171,9 +171,12 @@ def section(
     measured: Mapping[str, Mapping[str, Any]],
     chunk_ms: float,
 ) -> dict[str, Any]:
-    """The report's `prediction`. `measured` by `backend/precision`: `latency_ms`, `rtf`, and `where`."""
+    """The report's `prediction`, of what the target's own engines load.
+
+    `measured` by `backend/precision`: `latency_ms`, `rtf`, and `where`.
+    """
     entries = []
-    for result in results:
+    for result in (r for r in results if r.backend in target.backends):
         artifact = artifact_of(result, work)
         modes = [asdict(predict(work, artifact, target, mode, chunk_ms)) for mode in target.power_modes]
         entries.append(

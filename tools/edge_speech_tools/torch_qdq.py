@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from torch.func import functional_call
 from edge_speech.training.scales import LayerScales, quantise_weight, weight_scales
 from edge_speech_tools.calibration import OutputRange
 
-Layers = Mapping[str, Callable[[Any], nn.Module]]
+Make = Callable[[Any], nn.Module]
+Layers = Mapping[str, Make]
 RECURRENT = (nn.GRU, nn.LSTM)
 _OPS = torch.ops.quantized_decomposed
 # What was uint8 0 … 255 in the scales is int8 -128 … 127 here: XNNPACK has signed activations alone.
@@ -81,17 +83,17 @@ class DynamicLayer(QuantisedLayer):
 
 
 class DynamicRecurrent(nn.Module):
-    """A GRU or LSTM, batch first and one direction, step by step: its products as DynamicLayers.
+    """A GRU or LSTM, batch first and one direction, step by step: its products as `linear` makes them.
 
     The equations are those of https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html and LSTM.html.
     """
 
-    def __init__(self, cells: nn.GRU | nn.LSTM) -> None:
+    def __init__(self, cells: nn.GRU | nn.LSTM, linear: Make) -> None:
         super().__init__()
         self.next = _next_lstm if isinstance(cells, nn.LSTM) else _next_gru
         layers = range(cells.num_layers)
-        self.of_input = nn.ModuleList(_gates(cells, f"ih_l{i}") for i in layers)
-        self.of_hidden = nn.ModuleList(_gates(cells, f"hh_l{i}") for i in layers)
+        self.of_input = nn.ModuleList(linear(_gates(cells, f"ih_l{i}")) for i in layers)
+        self.of_hidden = nn.ModuleList(linear(_gates(cells, f"hh_l{i}")) for i in layers)
 
     def forward(self, x: Tensor, carried: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Any]:
         """x (B, T, D) and what is carried, (layers, B, H) each → (B, T, H) and the next carried."""
@@ -108,11 +110,11 @@ class DynamicRecurrent(nn.Module):
         return x, following if len(following) > 1 else following[0]
 
 
-def _gates(cells: nn.GRU | nn.LSTM, name: str) -> DynamicLayer:
+def _gates(cells: nn.GRU | nn.LSTM, name: str) -> nn.Linear:
     weight, bias = getattr(cells, f"weight_{name}"), getattr(cells, f"bias_{name}")
     linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     linear.weight, linear.bias = weight, bias
-    return dynamic(linear)
+    return linear
 
 
 def _next_gru(of_input: Tensor, of_hidden: Tensor, hidden: Tensor) -> tuple[Tensor]:
@@ -136,13 +138,16 @@ def dynamic(layer: nn.Module) -> DynamicLayer:
     return DynamicLayer(layer, LayerScales(tuple(map(float, scales)), 1.0, 0))
 
 
-def dynamic_layers(model: nn.Module, kinds: tuple[type[nn.Module], ...], but: str = "") -> Layers:
+def dynamic_layers(
+    model: nn.Module, kinds: tuple[type[nn.Module], ...], but: str = "", linear: Make = dynamic
+) -> Layers:
     """What `with_layers` takes to make layers of these kinds dynamic, all but the one of that name."""
-    made: dict[str, Callable[[Any], nn.Module]] = {}
-    for name, layer in model.named_modules():
-        if isinstance(layer, kinds) and name != but:
-            made[name] = DynamicRecurrent if isinstance(layer, RECURRENT) else dynamic
-    return made
+    recurrent = partial(DynamicRecurrent, linear=linear)
+    return {
+        name: recurrent if isinstance(layer, RECURRENT) else linear
+        for name, layer in model.named_modules()
+        if isinstance(layer, kinds) and name != but
+    }
 
 
 def _rounded(x: Tensor, scale: float, zero_point: int) -> Tensor:

@@ -40,8 +40,9 @@ def write_program(model: torch.nn.Module, source: Source, path: Path) -> None:
     path.write_bytes(lower(model, source).to_executorch().buffer)
 
 
-def lower(model: torch.nn.Module, source: Source) -> Any:
-    """The exported step with XNNPACK's parts in it (an EdgeProgramManager). Raises InputError."""
+def lower(model: torch.nn.Module, source: Source, partitioner: Any = None) -> Any:
+    """The exported step with the parts in it that `partitioner`, or else XNNPACK, takes (an
+    EdgeProgramManager). Raises InputError."""
     with quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -55,11 +56,11 @@ def lower(model: torch.nn.Module, source: Source) -> Any:
                     f"the model cannot be exported to ExecuTorch ({reason}); its forward must be free of "
                     "branches on data"
                 ) from error
-            return to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+            return to_edge_transform_and_lower(exported, partitioner=[partitioner or XnnpackPartitioner()])
 
 
 def left_over(lowered: Any) -> Counter[str]:
-    """How often each operator runs outside XNNPACK, in ExecuTorch's portable kernels."""
+    """How often each operator runs outside the partitioner's engine, in ExecuTorch's portable kernels."""
     graph = lowered.exported_program().graph
     calls = [getattr(n.target, "_op", n.target) for n in graph.nodes if n.op == "call_function"]
     return Counter(str(call) for call in calls if isinstance(call, torch._ops.OpOverload))

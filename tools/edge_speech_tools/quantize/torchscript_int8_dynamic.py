@@ -1,18 +1,21 @@
-"""The lite interpreter's int8: weights of Linear layers quantised, activations as they come."""
+"""The lite interpreter's int8: Linear and recurrent layers quantised, activations as they come."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+from torch.ao.nn.quantized import dynamic as quantized
+from torch.ao.quantization import per_channel_dynamic_qconfig
 
+from edge_speech_tools.calibration import running_order
 from edge_speech_tools.convert.torchscript_mobile import example_inputs, save_lite
 from edge_speech_tools.onnx_graph import quiet
 from edge_speech_tools.passes import PassResult, Source
+from edge_speech_tools.torch_qdq import RECURRENT, dynamic_layers, with_layers
 
 BACKEND = "torchscript_mobile"
 PRECISION = "int8-dynamic"
@@ -24,19 +27,21 @@ FILE_NAME = "encoder.int8-dynamic.ptl"
 
 @dataclass(frozen=True)
 class Config:
-    """`engine` names PyTorch's kernels: qnnpack is the one that phones have."""
+    """`engine` names PyTorch's kernels: qnnpack is the one that phones have.
+
+    The last layer, whose error would go straight into log_probs, and convolutions stay in fp32.
+    """
 
     engine: str = "qnnpack"
 
 
 def run(source: Source, config: Config = Config()) -> PassResult:
     """Quantise, trace, freeze and save the model."""
-    path = source.directory / FILE_NAME
-    with quantised_engine(config.engine):
-        with quiet():
-            quantized = quantize_dynamic(source.model, layer_configs(source))  # type: ignore[no-untyped-call]
-        _use_full_range(quantized)
-        save_lite(quantized, example_inputs(source), path)
+    path, model = source.directory / FILE_NAME, source.model
+    last = running_order(model, source.spec)[-1]
+    with quantised_engine(config.engine), quiet():
+        made = dynamic_layers(model, (torch.nn.Linear, *RECURRENT), but=last, linear=dynamic_linear)
+        save_lite(with_layers(model, made), example_inputs(source), path)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
 
 
@@ -51,17 +56,11 @@ def quantised_engine(name: str) -> Iterator[None]:
         torch.backends.quantized.engine = before
 
 
-def _use_full_range(model: torch.nn.Module) -> None:
-    """Linear layers of version 4 ask for a reduced range, which qnnpack warns about and does not have."""
-    for layer in model.modules():
-        if isinstance(layer, torch.ao.nn.quantized.dynamic.Linear):
-            layer.version = 3
-
-
-def layer_configs(source: Source) -> dict[str, Any]:
-    """Every Linear by name but the output layer, whose error would go straight into log_probs."""
-    return {
-        name: per_channel_dynamic_qconfig
-        for name, layer in source.model.named_modules()
-        if isinstance(layer, torch.nn.Linear) and layer.out_features != source.spec.vocab_size
-    }
+def dynamic_linear(layer: torch.nn.Linear) -> torch.nn.Module:
+    """`layer` as PyTorch's product of int8 weights and inputs in their own range."""
+    given = copy.copy(layer)
+    given.qconfig = per_channel_dynamic_qconfig  # type: ignore[assignment]
+    made: torch.nn.Module = quantized.Linear.from_float(given)  # type: ignore[no-untyped-call]
+    # One of version 4 asks for a reduced range, which qnnpack warns about and does not have.
+    made.version = 3  # type: ignore[assignment]
+    return made

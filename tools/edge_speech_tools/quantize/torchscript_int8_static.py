@@ -14,8 +14,8 @@ from edge_speech_tools.calibration import CalibrationConfig, OutputRange, runnin
 from edge_speech_tools.convert.torchscript_mobile import example_inputs, save_lite
 from edge_speech_tools.onnx_graph import quiet
 from edge_speech_tools.passes import PassResult, Source
-from edge_speech_tools.quantize.torchscript_int8_dynamic import quantised_engine
-from edge_speech_tools.torch_qdq import with_layers
+from edge_speech_tools.quantize.torchscript_int8_dynamic import dynamic_linear, quantised_engine
+from edge_speech_tools.torch_qdq import RECURRENT, Layers, dynamic_layers, with_layers
 
 BACKEND = "torchscript_mobile"
 PRECISION = "int8-static"
@@ -29,7 +29,7 @@ FILE_NAME = "encoder.int8-static.ptl"
 class Config:
     """`engine` names PyTorch's kernels: qnnpack is the one that phones have, with 8-bit weights.
 
-    Convolutions and the last layer stay in fp32.
+    Convolutions and the last layer stay in fp32; recurrent layers compute in ranges of the moment.
     """
 
     engine: str = "qnnpack"
@@ -42,8 +42,9 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     scales, outputs = static_ranges(source, config.calibration)
     inner = running_order(model, source.spec)[1:-1]
     linear = [name for name in inner if isinstance(model.get_submodule(name), nn.Linear)]
-    made = {name: partial(StaticLinear, scales=scales[name], output=outputs[name]) for name in linear}
+    fixed = {name: partial(StaticLinear, scales=scales[name], output=outputs[name]) for name in linear}
     with quantised_engine(config.engine), quiet():
+        made: Layers = {**fixed, **dynamic_layers(model, RECURRENT, linear=dynamic_linear)}
         save_lite(with_layers(model, made), example_inputs(source), path)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
 
