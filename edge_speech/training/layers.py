@@ -148,7 +148,8 @@ class KeyCounter:
         """processed (B,), x (B, T, D), T = N chunks → what to add to scores (B, N, 1, left + chunk), next."""
         starts = torch.arange(0, x.shape[1], self.chunk, device=x.device) + processed.unsqueeze(1)
         following = (processed + x.shape[1]).clamp(max=self.left)
-        return self._masks(x)[starts.clamp(max=self.left)].unsqueeze(2), following
+        masks = functional.embedding(starts.clamp(max=self.left), self._masks(x))
+        return masks.unsqueeze(2), following
 
     def _masks(self, x: Tensor) -> Tensor:
         """(left + 1, left + chunk): what to add to scores after so many rows; a constant in an export."""

@@ -78,11 +78,13 @@ class _Rewriter:
         """Of a constant."""
         return numpy_helper.to_array(self.constants[name])
 
-    def parts(self, node: onnx.NodeProto) -> tuple[str, str] | None:
-        """The variable and the constant that a node reads, if it reads one of each."""
+    def parts(self, node: onnx.NodeProto | None, op_type: str) -> tuple[str, str]:
+        """The one variable and the one constant that a node of this kind reads; "" and "" of any other."""
+        if node is None or node.op_type != op_type:
+            return "", ""
         variables = [x for x in node.input if x not in self.constants]
         constants = [x for x in node.input if x in self.constants]
-        return (variables[0], constants[0]) if len(variables) == len(constants) == 1 else None
+        return (variables[0], constants[0]) if len(variables) == len(constants) == 1 else ("", "")
 
     def reshape(self, source: str, target: str, shape: Sequence[int]) -> str:
         """`source` under the name `target`, in another shape."""
@@ -109,26 +111,23 @@ class _Scaler(_Rewriter):
         self._copies: dict[str, onnx.NodeProto] = {}
 
     def rewrite(self, node: onnx.NodeProto) -> None:
-        read = self.parts(node) if node.op_type == "Mul" else None
-        add = self._before(read[0], "Add") if read else None
-        product = self._before(self._variable(add), "MatMul") if add else None
-        if read is None or add is None or product is None or self.constants[read[1]].dims:
+        scaled, factor = self.parts(node, "Mul")
+        add = self._made_for_one(scaled)
+        added, bias = self.parts(add, "Add")
+        product = self._made_for_one(added)
+        _, weight = self.parts(product, "MatMul")
+        if not add or not product or not weight or self.constants[factor].dims:
             self._copies[node.output[0]] = self.copy(node, node.input, node.output)
             return
-        for one in (product, add):
-            _, constant = self.parts(one) or ("", "")
-            scaled = self.value(constant) * self.value(read[1])
-            one.input[list(one.input).index(constant)] = self.constant(f"{node.output[0]}/{constant}", scaled)
+        for one, name in ((product, weight), (add, bias)):
+            values = self.value(name) * self.value(factor)
+            one.input[list(one.input).index(name)] = self.constant(f"{node.output[0]}/{name}", values)
         add.output[0] = node.output[0]
 
-    def _before(self, name: str, op_type: str) -> onnx.NodeProto | None:
-        """The copy of the node that makes `name`, of a variable and a constant, for one reader alone."""
-        maker = self._copies.get(name)
+    def _made_for_one(self, name: str) -> onnx.NodeProto | None:
+        """The copy of the node that makes a value, where a single node reads it."""
         alone = len(self.readers[name]) == 1 and name not in self.outputs
-        return maker if maker and alone and maker.op_type == op_type and self.parts(maker) else None
-
-    def _variable(self, node: onnx.NodeProto) -> str:
-        return (self.parts(node) or ("", ""))[0]
+        return self._copies.get(name) if alone else None
 
 
 class _Joiner(_Rewriter):
@@ -148,7 +147,7 @@ class _Joiner(_Rewriter):
             self.copy(node, node.input, node.output)
         elif node is alike[0]:
             (value, shape), outputs = key, [one.output[0] for one in alike]
-            joined = np.concatenate([self.value((self.parts(one) or ("", ""))[1]) for one in alike])
+            joined = np.concatenate([self.value(self.parts(one, "Add")[1]) for one in alike])
             sizes = np.full(len(alike), shape[0])
             axis, name = len(self.shape(outputs[0])) - len(shape), f"{outputs[0]}/joined"
             self.nodes += [
@@ -158,13 +157,11 @@ class _Joiner(_Rewriter):
 
     def _key(self, node: onnx.NodeProto) -> tuple[str, tuple[int, ...]] | None:
         """The value and the shape of the constant, where the value has one element along its first axis."""
-        read = self.parts(node) if node.op_type == "Add" else None
-        if read is None or not self.constants[read[1]].dims:
-            return None
-        shape, of_value = tuple(self.constants[read[1]].dims), self.shape(read[0])
-        whole = self.shape(node.output[0])
+        value, constant = self.parts(node, "Add")
+        shape = tuple(self.constants[constant].dims) if constant else ()
+        whole, of_value = self.shape(node.output[0]), self.shape(value)
         along = (len(whole) - len(of_value)) * (1,) + of_value
-        return (read[0], shape) if of_value and along[len(whole) - len(shape)] == 1 else None
+        return (value, shape) if shape and of_value and along[len(whole) - len(shape)] == 1 else None
 
 
 class _Convolver(_Rewriter):
