@@ -51,7 +51,7 @@ demo: .venv/.built
 	$(BIN)/edge-speech bench build/demo
 
 test: .venv/.built .venv/.peers .venv/.bindings
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --fail-on-skip --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --fail-on-skip --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.built
 	$(BIN)/ruff check .
