@@ -259,6 +259,16 @@ def test_the_plain_form_is_explicit_q_dq(tmp_path: Path) -> None:
     assert np.abs(plain - stream(torch_step(model), features(), model.spec)).mean() < 0.05
 
 
+def test_scales_of_a_layer_of_zeros_stay(tmp_path: Path) -> None:
+    model = tiny("tcn", {})
+    torch.nn.init.zeros_(model.layers[0].expand.weight)
+    fp32 = streaming_onnx.run(Source(model, model.spec, tmp_path)).path
+    scales = calibrate(model, model.spec, [features()])
+    found = qdq.in_graph(qdq.Editor(onnx.load(fp32)), scales, model)
+    assert found["layers.0.expand"].weight == scales["layers.0.expand"].weight
+    assert min(found["layers.0.expand"].weight) > 0
+
+
 def test_scales_follow_a_factor_that_went_into_the_weights(tmp_path: Path) -> None:
     """A Conformer adds half of what its feed-forward layers give: so do the graph's weights."""
     model = tiny("conformer", {})

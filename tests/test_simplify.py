@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_speech.training import models
 from edge_speech_tools.convert import onnx as streaming_onnx
+from edge_speech_tools.onnx_graph import drop_unread
 from edge_speech_tools.passes import Source
 from edge_speech_tools.simplify import simplified
 
@@ -243,6 +244,30 @@ def test_nodes_that_are_left(name: str, left: dict[str, int]) -> None:
     found = counts(simplified(graph_of(nodes, **constants)))
     del found["Reshape"]
     assert found == left
+
+
+def test_what_a_branch_reads_is_read() -> None:
+    """Of a value from outside, a constant, and what nobody reads only the last goes."""
+    branches = [
+        helper.make_graph(
+            [node("Add", [read, "c"], ["z"])],
+            read,
+            [],
+            [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, T, D])],
+        )
+        for read in ("a", "b")
+    ]
+    nodes = [
+        node("Relu", ["x"], ["a"]),
+        node("Tanh", ["x"], ["b"]),
+        node("Sigmoid", ["x"], ["nobody"]),
+        node("If", ["which"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    model = graph_of(nodes, c=np.float32(1), which=np.array(True), unread=np.float32(2))
+    drop_unread(model.graph)
+    assert counts(model) == {"Relu": 1, "Tanh": 1, "If": 1}
+    assert {tensor.name for tensor in model.graph.initializer} == {"c", "which"}
+    outputs_of(model)
 
 
 def test_onnxruntime_turns_heads_and_rows_in_its_own_nodes(tmp_path: Any) -> None:

@@ -92,11 +92,18 @@ def drop_unread(graph: onnx.GraphProto) -> None:
     for node in reversed(graph.node):
         if read.intersection(node.output):
             nodes.append(node)
-            read.update(node.input)
+            read |= _read_by(node)
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(reversed(nodes))
     graph.initializer.extend(kept)
+
+
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    """What a node reads, also in the graphs within it."""
+    within = [graph for a in node.attribute for graph in (*a.graphs, *([a.g] if a.HasField("g") else []))]
+    inner = {value.name for graph in within for value in graph.output}  # may be a value from outside
+    return inner.union(node.input, *(_read_by(one) for graph in within for one in graph.node))
 
 
 def layer_of(node: onnx.NodeProto) -> str:

@@ -21,7 +21,6 @@ from onnx import helper, numpy_helper
 from edge_speech.encoder import FloatArray
 from edge_speech.training.scales import (
     INPUT_LEVELS,
-    LEAST_SCALE,
     LayerScales,
     Scales,
     highest_level,
@@ -172,7 +171,8 @@ def in_graph(editor: Editor, scales: Scales, model: torch.nn.Module) -> Scales:
         name = layer_of(node)
         if name in scales and node.op_type == "MatMul":
             (weight,), given = editor.weights(node), model.get_parameter(f"{name}.weight").detach()
-            factor = np.abs(weight.values).max() / max(float(given.abs().max()), LEAST_SCALE)
+            largest = float(given.abs().max())
+            factor = float(np.abs(weight.values).max()) / largest if largest else 1.0
             found[name] = replace(scales[name], weight=tuple(s * factor for s in scales[name].weight))
     return found
 
