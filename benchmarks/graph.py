@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -88,8 +89,10 @@ def write(reference: TorchEncoder, line: Line, calibration: Path | None, work: P
         source.directory.mkdir()
         path = source.directory / streaming_onnx.FILE_NAME
         if kind == "plain":
-            streaming_onnx.export(source, path, streaming_onnx.Config())
-            streaming_onnx.strip_notes(path, streaming_onnx.layers(reference.model))
+            named = source.directory / streaming_onnx.LAYERS_NAME
+            streaming_onnx.export(source, named, streaming_onnx.Config())
+            streaming_onnx.strip_notes(named, streaming_onnx.layers(reference.model))
+            shutil.copyfile(named, path)
         else:
             streaming_onnx.run(source)
         found.append(Graph(f"{kind} fp32", path))

@@ -40,7 +40,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FBANK = {"type": "fbank", "num_mel_bins": 80}
 TOKENS = [BLANK, *"abcdefghijklmnopqrstuvwxyz'", "▁"]
 SHARPER = 8.0
-CALIBRATION = 8
+CALIBRATION = 40
 
 
 @dataclass(frozen=True)

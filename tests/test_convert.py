@@ -61,8 +61,9 @@ def built(tmp_path_factory: pytest.TempPathFactory, features: FloatArray) -> dic
 
 @pytest.fixture
 def folder(built: dict[str, PassResult], tmp_path: Path) -> Path:
-    """Where the fp32 graph is and nothing else."""
-    shutil.copy(built["onnx"].path, tmp_path)
+    """Where the two fp32 graphs are and nothing else."""
+    for name in (streaming_onnx.FILE_NAME, streaming_onnx.LAYERS_NAME):
+        shutil.copy(built["onnx"].path.with_name(name), tmp_path)
     return tmp_path
 
 

@@ -206,6 +206,37 @@ GRAPHS = {
         [node("Add", ["x", "b"], ["c"]), node("Add", ["x", "d"], ["e"]), node("Mul", ["c", "e"], ["y"])],
         {"b": BIAS[0, 0], "d": 2 * BIAS[0, 0]},
     ),
+    "rows behind rows": (
+        [
+            node("MatMul", ["x", "w"], ["a"]),
+            node("Concat", ["r", "a", "a"], ["c"], axis=1),
+            node("Slice", ["c", "from", "to", "rows"], ["d"]),
+            node("Gather", ["d", "i"], ["e"], axis=1),
+            node("Reshape", ["e", "s"], ["y"]),
+        ],
+        {
+            "w": W,
+            "r": BIAS,
+            "from": np.array([-7]),
+            "to": np.array([10**6]),
+            "rows": np.array([-2]),
+            "i": np.array([[0, 2], [1, 6]]),
+            "s": np.array([2, 2 * D]),
+        },
+    ),
+    "a slice of two axes, the batch among them": (
+        [node("MatMul", ["x", "w"], ["a"]), node("Slice", ["a", "from", "to"], ["y"])],
+        {"w": W, "from": np.array([0, 1]), "to": np.array([1, 3])},
+    ),
+    "turns of dimensions of one": (
+        [
+            node("MatMul", ["x", "w"], ["a"]),
+            node("Transpose", ["a"], ["b"], perm=[1, 0, 2]),
+            node("Transpose", ["b"], ["c"]),
+            node("Reshape", ["c", "s"], ["y"]),
+        ],
+        {"w": W, "s": np.array([-1])},
+    ),
     "a convolution padded to the same length": (
         [
             node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
@@ -237,6 +268,7 @@ def test_small_graphs_compute_the_same(name: str) -> None:
         ("a convolution between rows", {"Gather": 1, "MatMul": 1, "Add": 1}),
         ("a padded convolution between rows", {"Transpose": 2, "Conv": 1}),
         ("heads", {"MatMul": 2, "Transpose": 2, "Add": 1}),
+        ("turns of dimensions of one", {"MatMul": 1, "Transpose": 1}),
     ],
 )
 def test_nodes_that_are_left(name: str, left: dict[str, int]) -> None:
@@ -268,6 +300,17 @@ def test_what_a_branch_reads_is_read() -> None:
     assert counts(model) == {"Relu": 1, "Tanh": 1, "If": 1}
     assert {tensor.name for tensor in model.graph.initializer} == {"c", "which"}
     outputs_of(model)
+
+
+def test_a_step_of_a_conformer_reshapes_little(tmp_path: Any) -> None:
+    """States go in and come out as they lie; left are the ends, heads, and convolutions."""
+    model = models.build("conformer", {**SMALL, "num_layers": 3}).eval()
+    graph = onnx.load(streaming_onnx.run(Source(model, model.spec, tmp_path)).path).graph
+    states = {state.name for state in model.spec.state if state.dtype == "float32"}
+    into_shape = [n for n in graph.node if n.op_type == "Reshape"]
+    assert not states.intersection(n.input[0] for n in into_shape)
+    assert {n.output[0] for n in into_shape}.isdisjoint(model.spec.next_name(name) for name in states)
+    assert len(into_shape) == 6 + 4 * 3
 
 
 def test_onnxruntime_turns_heads_and_rows_in_its_own_nodes(tmp_path: Any) -> None:

@@ -4,6 +4,7 @@ One `forward` serves the chunks of a stream and the whole utterances of training
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -80,8 +81,9 @@ class ChunkedConfig(LimitedConfig):
 class ChunkedModel(StreamingModel):
     """features (B, T, F) → log_probs (B, T / 4, V).
 
-    `forward` takes the frames of any whole number of chunks, and the right context after them. A subclass
-    builds its layers and then sets `spec` with `_spec`.
+    `forward` takes the frames of any whole number of chunks, and the right context after them. A state has no
+    dimension for the batch, which a device does not have: those of B streams lie behind each other along its
+    first. A subclass builds its layers, sets `spec` with `_spec` and computes `chunks`.
     """
 
     feature_mean: Tensor
@@ -104,12 +106,22 @@ class ChunkedModel(StreamingModel):
             state=tuple(state),
         )
 
+    def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """features (B, T, F) and state → log_probs (B, T / 4, V) and the next state."""
+        batch = features.shape[0]
+        log_probs, *following = self.chunks(features, *(t.reshape(batch, -1, *t.shape[1:]) for t in state))
+        return (log_probs, *(t.flatten(0, 1) for t in following))
+
+    @abstractmethod
+    def chunks(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """`forward`, with states (B, …) that have a dimension for the batch."""
+
     def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
-        """Zeros of the shapes in `spec`, with `batch_size` as first dimension."""
+        """Zeros of the shapes in `spec`, `batch_size` times along the first dimension."""
         like = self.feature_mean
         return tuple(
             torch.zeros(
-                (batch_size, *s.shape[1:]),
+                (batch_size * s.shape[0], *s.shape[1:]),
                 dtype=torch.int64 if s.dtype == "int64" else like.dtype,
                 device=like.device,
             )

@@ -84,8 +84,8 @@ class Subsampling(nn.Module, HasChannels):
     def state(self) -> list[TensorSpec]:
         """The frames before, of both convolutions."""
         return [
-            TensorSpec("subsampling1_cache", (1, SUBSAMPLING_CACHE, self.num_features), "float32"),
-            TensorSpec("subsampling2_cache", (1, SUBSAMPLING_CACHE, self.d_model), "float32"),
+            TensorSpec("subsampling1_cache", (SUBSAMPLING_CACHE, self.num_features), "float32"),
+            TensorSpec("subsampling2_cache", (SUBSAMPLING_CACHE, self.d_model), "float32"),
         ]
 
     def forward(self, features: Tensor, cache1: Tensor, cache2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,8 +145,8 @@ class KeyCounter:
         return [TensorSpec("processed_frames", (1,), "int64")]
 
     def mask(self, processed: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """processed (B,), x (B, T, D), T = N chunks → what to add to scores (B, N, 1, left + chunk), next."""
-        starts = torch.arange(0, x.shape[1], self.chunk, device=x.device) + processed.unsqueeze(1)
+        """processed (B, 1), x (B, T, D), T = N chunks → what scores get (B, N, 1, left + chunk), next."""
+        starts = torch.arange(0, x.shape[1], self.chunk, device=x.device) + processed
         following = (processed + x.shape[1]).clamp(max=self.left)
         masks = functional.embedding(starts.clamp(max=self.left), self._masks(x))
         return masks.unsqueeze(2), following
@@ -196,43 +196,43 @@ class Attention(nn.Module, HasChannels):
         """Keys and values of the left context."""
         heads, width = self.num_heads, self.head_dim
         return [
-            TensorSpec(f"{prefix}_keys", (1, self.left, heads * width), "float32"),
-            TensorSpec(f"{prefix}_values", (1, self.left, heads * width), "float32"),
+            TensorSpec(f"{prefix}_keys", (self.left, heads, width), "float32"),
+            TensorSpec(f"{prefix}_values", (self.left, heads, width), "float32"),
         ]
 
     def forward(self, x: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, T, D), T = N chunks → (B, T, D) and the next caches.
 
-        mask (B, N, 1, left + chunk); keys and values (B, left, H d).
+        mask (B, N, 1, left + chunk); keys and values (B, left, H, d).
         """
         x = self.norm(x)
-        query = self.query(x) * self.scale
-        keys = torch.cat((keys, self.key(x)), dim=1)
-        values = torch.cat((values, self.value(x)), dim=1)
+        query = self._heads(self.query(x) * self.scale)
+        keys = torch.cat((keys, self._heads(self.key(x))), dim=1)
+        values = torch.cat((values, self._heads(self.value(x))), dim=1)
         if x.shape[1] == self.chunk:  # one chunk, as on the device: the caches are the window
             heads = self._attend(query, keys, values, mask)
         else:
             heads = self._attend_chunks(query, keys, values, mask)
-        return self.output(heads), keys[:, -self.left :], values[:, -self.left :]
+        return self.output(heads.flatten(2)), keys[:, -self.left :], values[:, -self.left :]
 
     def _heads(self, x: Tensor) -> Tensor:
-        """x (…, T, H d) → (…, H, T, d)."""
-        return x.view(*x.shape[:-1], self.num_heads, -1).transpose(-3, -2)
+        """x (B, T, H d) → (B, T, H, d)."""
+        return x.reshape(*x.shape[:2], self.num_heads, self.head_dim)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """One chunk: query (B, chunk, H d), keys and values (B, S, H d) → (B, chunk, H d)."""
-        scores = torch.matmul(self._heads(query), self._heads(keys).transpose(2, 3)) + (self._bias() + mask)
-        return torch.matmul(scores.softmax(dim=-1), self._heads(values)).transpose(1, 2).reshape(query.shape)
+        """One chunk: query (B, chunk, H, d), keys and values (B, S, H, d) → (B, chunk, H, d)."""
+        scores = torch.matmul(query.transpose(1, 2), keys.permute(0, 2, 3, 1)) + (self._bias() + mask)
+        return torch.matmul(scores.softmax(dim=-1), values.transpose(1, 2)).transpose(1, 2)
 
     def _attend_chunks(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """`_attend` for all chunks at once: each chunk sees its own window of keys and values."""
-        span, batch, frames = self.left + self.chunk, *query.shape[:2]
-        q = query.reshape(batch, -1, self.chunk, self.num_heads, self.head_dim).permute(0, 3, 1, 2, 4)
-        k = self._heads(keys).unfold(2, span, self.chunk)  # (B, H, N, d, S)
-        v = self._heads(values).unfold(2, span, self.chunk).transpose(3, 4)
+        span = self.left + self.chunk
+        q = query.reshape(query.shape[0], -1, self.chunk, *query.shape[2:]).permute(0, 3, 1, 2, 4)
+        k = keys.transpose(1, 2).unfold(2, span, self.chunk)  # (B, H, N, d, S)
+        v = values.transpose(1, 2).unfold(2, span, self.chunk).transpose(3, 4)
         scores = torch.matmul(q, k) + (self._bias().unsqueeze(1) + mask.unsqueeze(1))
         heads = torch.matmul(scores.softmax(dim=-1), v)
-        return heads.permute(0, 2, 3, 1, 4).reshape(batch, frames, -1)
+        return heads.permute(0, 2, 3, 1, 4).flatten(1, 2)
 
     def _bias(self) -> Tensor:
         """(H, chunk, left + chunk): the bias of every query-key distance."""

@@ -15,11 +15,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edge_speech_tools.onnx_graph import drop_unread
+from edge_speech_tools.onnx_graph import drop_unread, rename
 
 # Operators that mean the same without a first dimension of one: those over another axis, those of each
-# element, and those that only give the same elements another shape.
+# element, those that lay out rows, and those that only give the same elements another shape.
 _OVER_AXIS = {"LayerNormalization": -1, "Softmax": -1, "LogSoftmax": -1, "Split": 0}  # their default axis
+_ROWS = {"Concat": 0, "Gather": 0, "Slice": 0}
 _EACH = ("Add", "Sub", "Mul", "Div", "Sigmoid", "Tanh", "Relu", "Erf", "Clip")
 _SHAPING = ("Reshape", "Squeeze", "Unsqueeze")
 _SWAP = [0, 2, 1]  # (B, C, T) to (B, T, C) and back
@@ -42,6 +43,7 @@ class _Rewriter:
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         values = [*graph.input, *graph.value_info, *graph.output]
         self._shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
+        self._shapes |= {name: tuple(tensor.dims) for name, tensor in self.constants.items()}
         self.outputs = {value.name for value in graph.output}
         self.nodes: list[onnx.NodeProto] = []
         self.makers = {name: node for node in self.graph.node for name in node.output}
@@ -265,16 +267,29 @@ class _Flattener(_Rewriter):
     """Values of (1, T, D) and (1, H, T, d) lose their first dimension wherever what reads them allows it.
 
     A value `x` exists as `x`, as `x_flat`, or both. What only has another shape than an earlier value is made
-    from that one when something reads it.
+    from that one when something reads it, and is that one where the shape is the same after all.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__(model)
-        self._made = {v.name for v in self.graph.input} | set(self.constants)
-        self._source = {name: name for name in self._made}  # what has the elements of a value
+        self._inputs = {value.name for value in self.graph.input}
+        self._made = {name: self.shape(name) for name in (*self._inputs, *self.constants)}
+        self._source: dict[str, str] = {name: name for name in self._made}  # what has the elements of a value
+
+    def run(self) -> onnx.ModelProto:
+        """The model with every node rewritten; an output that is an earlier value has its name."""
+        model, names = super().run(), dict[str, str]()
+        for node in list(model.graph.node):
+            made, y = node.input[0] if node.input else "", node.output[0]
+            free = made not in self._inputs | self.outputs | names.keys()
+            if node.op_type == "Reshape" and y in self.outputs and free and self._made[made] == self.shape(y):
+                names[made] = y
+                model.graph.node.remove(node)
+        rename(model.graph, names)
+        return model
 
     def rewrite(self, node: onnx.NodeProto) -> None:
-        if node.op_type in _SHAPING and self.shape(node.output[0]):
+        if self._only_shapes(node):
             self._source[node.output[0]] = self._source[node.input[0]]
         elif self._is_flat(node):
             outputs = [f"{y}_flat" for y in node.output]
@@ -284,16 +299,28 @@ class _Flattener(_Rewriter):
                     attribute.i = self._axis(node) - len(self.shape(node.input[0]))
                 elif attribute.name == "perm":
                     attribute.ints[:] = [axis - 1 for axis in _ints(node, "perm", [])[1:]]
-            self._add(node.output, outputs)
+            if node.op_type == "Slice":
+                axis = self._axis(node) - 1
+                new.input[3] = self.constant(f"axis_{axis}", np.array([axis]))
+            self._add(node.output, outputs, [self.shape(y)[1:] for y in node.output])
         else:
             self.copy(node, [self._read(x, x, self.shape(x)) for x in node.input], node.output)
-            self._add(node.output, node.output)
+            self._add(node.output, node.output, [self.shape(y) for y in node.output])
         for name in self.outputs.intersection(node.output):
-            self._read(name, name, self.shape(name))
+            if name not in self._made:
+                self.reshape(self._source[name], name, self.shape(name))
 
-    def _add(self, values: Sequence[str], made: Sequence[str]) -> None:
-        self._made.update(made)
+    def _add(self, values: Sequence[str], made: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:
+        self._made.update(zip(made, shapes, strict=True))
         self._source.update(zip(values, made, strict=True))
+
+    def _only_shapes(self, node: onnx.NodeProto) -> bool:
+        """Whether the elements stay in their order, as they do where dimensions of one are turned."""
+        if node.op_type == "Transpose":
+            shape, perm = self.shape(node.input[0]), _ints(node, "perm", [])
+            turned = [axis for axis in perm if shape[axis : axis + 1] != (1,)]
+            return bool(shape and perm) and turned == sorted(turned)
+        return node.op_type in _SHAPING and bool(self.shape(node.output[0]))
 
     def _is_flat(self, node: onnx.NodeProto) -> bool:
         """Whether the node means the same without the first dimension, and lies among others that do."""
@@ -302,6 +329,9 @@ class _Flattener(_Rewriter):
             return False
         if node.op_type in _OVER_AXIS:
             return self._axis(node) > 0
+        if node.op_type in _ROWS:
+            of_rows = node.op_type != "Gather" or read == node.input[:1]
+            return of_rows and self._axis(node) > 0 and self._lies_flat(read)
         if node.op_type == "MatMul" and len(read) == 1:
             return node.input[1] in self.constants and len(self.constants[node.input[1]].dims) == 2
         if node.op_type == "Transpose":
@@ -312,27 +342,45 @@ class _Flattener(_Rewriter):
             suits = node.op_type in _EACH or (node.op_type == "MatMul" and same_rank)
         return suits and any(self._source[x] != x for x in read)
 
+    def _lies_flat(self, read: Sequence[str]) -> bool:
+        """Whether most of these values do; a state counts twice, as the next one has its shape."""
+        balance = 0
+        for x in read:
+            source, shape = self._source[x], self.shape(x)
+            weight = 2 if source in self._inputs else 1
+            balance += weight * ((self._made[source] == shape[1:]) - (self._made[source] == shape))
+        return balance > 0
+
     def _has_one_batch(self, name: str) -> bool:
         shape = self.shape(name)
         return len(shape) in (3, 4) and shape[0] == 1
 
     def _axis(self, node: onnx.NodeProto) -> int:
-        """Of an operator over an axis, counted from the front."""
-        (axis,) = _ints(node, "axis", [_OVER_AXIS[node.op_type]])
-        return axis % len(self.shape(node.input[0]))
+        """Of an operator over an axis, counted from the front; 0 where a Slice is over several."""
+        rank = len(self.shape(node.input[0]))
+        if node.op_type == "Slice":
+            known = len(node.input) > 3 and node.input[3] in self.constants
+            axes = (self.value(node.input[3]) % rank).tolist() if known else []
+            return int(axes[0]) if len(axes) == 1 else 0
+        (axis,) = _ints(node, "axis", [(_OVER_AXIS | _ROWS)[node.op_type]])
+        return axis % rank
 
     def _read_flat(self, name: str, node: onnx.NodeProto) -> str:
         """The input `name` of `node` without its first dimension."""
         if name in self.constants:
             values = self.constants[name]
-            if node.op_type in _EACH and len(values.dims) == len(self.shape(node.output[0])):
+            if node.op_type in (*_EACH, "Concat") and len(values.dims) == len(self.shape(node.output[0])):
                 return self.constant(f"{name}_flat", numpy_helper.to_array(values)[0])
             return name
         return self._read(name, f"{name}_flat", self.shape(name)[1:]) if name else name
 
     def _read(self, name: str, form: str, shape: Sequence[int]) -> str:
         """The value `name` as `form`, which has this shape."""
-        if name and form not in self._made:
-            self.reshape(self._source[name], form, shape)
-            self._made.add(form)
+        if not name or form in self._made:
+            return form
+        source = self._source[name]
+        if self._made[source] == tuple(shape):
+            return source
+        self._made[form] = tuple(shape)
+        self.reshape(source, form, shape)
         return form

@@ -91,7 +91,7 @@ class Conformer(ChunkedModel):
         """Any layer can be left out."""
         return LayerStack(r"layers\.(\d+)\.", tuple((i,) for i in range(len(self.layers))))
 
-    def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def chunks(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks: features (B, T, F) and state → log_probs (B, T / 4, V) and the next state."""
         cache1, cache2, processed, *caches = state
         x, *next_state = self.subsampling(self.normalised(features), cache1, cache2)
@@ -160,7 +160,7 @@ class Convolution(nn.Module, HasChannels):
 
     def state(self, prefix: str) -> list[TensorSpec]:
         """The frames before."""
-        return [TensorSpec(f"{prefix}_conv", (1, self.cache_frames, self.channels), "float32")]
+        return [TensorSpec(f"{prefix}_conv", (self.cache_frames, self.channels), "float32")]
 
     def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, D) and cache (B, kernel - 1, C) → (B, T, D) and the next cache."""

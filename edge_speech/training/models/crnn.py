@@ -98,7 +98,7 @@ class Crnn(ChunkedModel):
         self.dropout = nn.Dropout(c.dropout)
         self.output = nn.Linear(c.hidden_dim, c.vocab_size)
         carried = ["hidden", "cell"] if c.cell == "lstm" else ["hidden"]
-        recurrent = [TensorSpec(name, (1, c.num_layers, c.hidden_dim), "float32") for name in carried]
+        recurrent = [TensorSpec(name, (c.num_layers, c.hidden_dim), "float32") for name in carried]
         state = [*self.conv1.state("conv1"), *self.conv2.state("conv2"), *recurrent]
         self.spec = self._spec(state, right)
 
@@ -123,7 +123,7 @@ class Crnn(ChunkedModel):
         """Any recurrent layer but the first, which reads the convolutions."""
         return LayerStack(r"recurrent\..*_l(\d+)$", tuple((i,) for i in range(1, self.config.num_layers)))
 
-    def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def chunks(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks and the right context: features (B, T + right, F) and state →
         log_probs (B, T / 4, V) and the next state."""
         cache1, cache2, *carried = state
@@ -150,7 +150,7 @@ class Convolution(nn.Module):
         super().__init__()
         self.right = right
         self.bins_out = -(-bins // STRIDE)
-        self.cache_shape = (1, channels_in, kernel - STRIDE - right, bins)
+        self.cache_shape = (channels_in, kernel - STRIDE - right, bins)
         padding = (0, FREQUENCY_KERNEL // 2)
         self.conv = nn.Conv2d(channels_in, channels, (kernel, FREQUENCY_KERNEL), STRIDE, padding)
         self.batch_norm = nn.BatchNorm2d(channels)
@@ -164,4 +164,4 @@ class Convolution(nn.Module):
         frames = x.shape[2] - self.right
         x = torch.cat((cache, x), dim=2)
         y = functional.relu(self.batch_norm(self.conv(x)))
-        return y, x[:, :, frames : frames + self.cache_shape[2]]
+        return y, x[:, :, frames : frames + self.cache_shape[1]]

@@ -70,7 +70,7 @@ class Dnn(ChunkedModel):
         self.layers = nn.ModuleList(HiddenLayer(config) for _ in range(config.num_layers - 1))
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.hidden_dim, config.vocab_size)
-        left_context = TensorSpec("left_context", (1, config.num_features, self.left), "float32")
+        left_context = TensorSpec("left_context", (config.num_features, self.left), "float32")
         self.spec = self._spec([left_context], self.right)
 
     def own_channels(self) -> dict[str, list[Group]]:
@@ -84,7 +84,7 @@ class Dnn(ChunkedModel):
         """Any layer but the first, which reads the features."""
         return LayerStack(r"layers\.(\d+)\.", tuple((i,) for i in range(len(self.layers))))
 
-    def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def chunks(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks and the right context: features (B, T + right, F), left context (B, F, left) →
         log_probs (B, T / 4, V) and the next left context."""
         frames = features.shape[1] - self.right

@@ -122,7 +122,7 @@ class Emformer(ChunkedModel):
         removable = tuple((i,) for i in range(self.config.num_layers))
         return LayerStack(r"encoder\.emformer_layers\.(\d+)\.", removable)
 
-    def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def chunks(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks and the right context: features (B, T + right, F) and state →
         log_probs (B, T / 4, V) and the next state."""
         x, *caches = self.subsampling(self.normalised(features), *state[:2])
@@ -174,13 +174,13 @@ class Segment:
         shapes = {"keys": (self.left, inner), "values": (self.left, inner)}
         if self.memory:
             shapes["memory"] = (self.memory, config.d_model)
-        return [TensorSpec(f"{prefix}_{name}", (1, *shape), "float32") for name, shape in shapes.items()]
+        return [TensorSpec(f"{prefix}_{name}", shape, "float32") for name, shape in shapes.items()]
 
     def mask(self, processed: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """processed (B,), x (B, N rows + right, D) → what to add to scores, (B N, 1, 1 or queries, keys), and
-        the next count."""
+        """processed (B, 1), x (B, N rows + right, D) → what to add to scores, (B N, 1, 1 or queries,
+        keys), and the next count."""
         end = x.shape[1] - self.right
-        starts = (torch.arange(0, end, self.rows, device=x.device) + processed.unsqueeze(1)).reshape(-1, 1)
+        starts = (torch.arange(0, end, self.rows, device=x.device) + processed).reshape(-1, 1)
         following = (processed + end).clamp(max=max(self.left, self.memory * self.rows))
         no_row = torch.arange(self.left, device=x.device) < self.left - starts
         missing = functional.pad(no_row.to(x.dtype) * MASKED, (self.memory + self.right, self.rows))

@@ -95,7 +95,7 @@ class Tcn(ChunkedModel):
         cycles = [tuple(range(i, i + cycle)) for i in range(count - cycle + 1)]
         return LayerStack(r"layers\.(\d+)\.", tuple(dict.fromkeys([*cycles, (count - 1,)])))
 
-    def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def chunks(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks: features (B, T, F) and state → log_probs (B, T / 4, V) and the next state."""
         cache1, cache2, *caches = state
         x, *next_state = self.subsampling(self.normalised(features), cache1, cache2)
@@ -129,7 +129,7 @@ class SeparableLayer(nn.Module, HasChannels):
 
     def state(self, prefix: str) -> list[TensorSpec]:
         """The frames before."""
-        return [TensorSpec(f"{prefix}_conv", (1, self.cache_frames, self.d_model), "float32")]
+        return [TensorSpec(f"{prefix}_conv", (self.cache_frames, self.d_model), "float32")]
 
     def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, D) and cache (B, (kernel - 1) dilation, D) → (B, T, D) and the next cache."""

@@ -65,7 +65,7 @@ class Transformer(ChunkedModel):
         """Any layer can be left out."""
         return LayerStack(r"layers\.(\d+)\.", tuple((i,) for i in range(len(self.layers))))
 
-    def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def chunks(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Any number of chunks: features (B, T, F) and state → log_probs (B, T / 4, V) and the next state."""
         cache1, cache2, processed, *caches = state
         x, *next_state = self.subsampling(self.normalised(features), cache1, cache2)

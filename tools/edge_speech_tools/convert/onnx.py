@@ -16,6 +16,7 @@ from edge_speech_tools.onnx_graph import fold_weights, name_layers, quiet
 from edge_speech_tools.onnx_metadata import note
 from edge_speech_tools.onnx_model import OnnxModel
 from edge_speech_tools.passes import PassResult, Source
+from edge_speech_tools.products import regroup_products
 from edge_speech_tools.simplify import simplified
 
 BACKEND = "onnxruntime"
@@ -23,6 +24,8 @@ PRECISION = "fp32"
 NEEDS: tuple[str, ...] = ()
 NEEDS_CALIBRATION = False
 FILE_NAME = "encoder.fp32.onnx"
+# The same with a node for each layer, under its name: for passes that change layers.
+LAYERS_NAME = "encoder.layers.onnx"
 
 Signature = dict[str, tuple[tuple[int | str, ...], str]]
 
@@ -36,22 +39,26 @@ class Config:
 
 def run(source: Source, config: Config = Config()) -> PassResult:
     """Export the model, simplify the graph, check it against its spec. Raises InputError or CheckFailed."""
-    path = source.directory / FILE_NAME
+    path, named = source.directory / FILE_NAME, source.directory / LAYERS_NAME
     if isinstance(source.model, OnnxModel):
-        shutil.copyfile(source.model.path, path)
+        for copy in (named, path):
+            shutil.copyfile(source.model.path, copy)
         check_graph(path, source.spec)
         return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)
     try:
-        export(source, path, config)
+        export(source, named, config)
     except torch.onnx.OnnxExporterError as error:
         cause = error.__cause__ or error
         reason = f"{type(cause).__name__}: {str(cause).splitlines()[0]}"
         raise InputError(
             f"the model cannot be exported to ONNX ({reason}); its forward must be free of branches on data"
         ) from error
-    strip_notes(path, layers(source.model))
-    model = simplified(onnx.load(path))
+    strip_notes(named, layers(source.model))
+    model = simplified(onnx.load(named))
     note(model, source.spec, source.frontend)
+    onnx.save(model, named)
+    check_graph(named, source.spec)
+    regroup_products(model)
     onnx.save(model, path)
     check_graph(path, source.spec)
     return PassResult(path, BACKEND, PRECISION, "built", check_backend=BACKEND)

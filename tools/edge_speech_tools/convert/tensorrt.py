@@ -54,7 +54,7 @@ class Config:
 def run(source: Source, config: Config = Config()) -> PassResult:
     """Convert the fp32 graph in `source.directory`. Raises CheckFailed, InputError on an odd recipe."""
     path = source.directory / FILE_NAME
-    fp32 = onnx.load(source.directory / streaming_onnx.FILE_NAME)
+    fp32 = onnx.load(source.directory / streaming_onnx.LAYERS_NAME)
     onnx.save(for_version(to_fp16(fp32, config.fp32_op_types), tensorrt_minimum(source)), path)
     check_graph(path, source.spec)
     return planned(source, path, PRECISION)

@@ -12,6 +12,7 @@ from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.convert.onnx import check_graph
 from edge_speech_tools.onnx_graph import unsuited_nodes
 from edge_speech_tools.passes import PassResult, Source
+from edge_speech_tools.products import regroup_products
 
 BACKEND = "onnxruntime"
 PRECISION = "int8-static"
@@ -37,7 +38,7 @@ class Config:
 def run(source: Source, config: Config = Config()) -> PassResult:
     """Quantise the fp32 graph in `source.directory`. Raises InputError without scales or recordings."""
     scales = static_scales(source, config.calibration)
-    fp32, path = source.directory / streaming_onnx.FILE_NAME, source.directory / FILE_NAME
+    fp32, path = source.directory / streaming_onnx.LAYERS_NAME, source.directory / FILE_NAME
     ends = {name.partition("/")[0] for name in unsuited_nodes(fp32, ("MatMul", "Gemm", "Conv"))}
     unsuited = {*ends, *config.keep}
     editor = qdq.Editor(onnx.load(fp32))
@@ -46,6 +47,7 @@ def run(source: Source, config: Config = Config()) -> PassResult:
     qdq.quantise_lstms(editor, config.calibration.weight_bits, config.keep)
     qdq.shrink_weights(editor, keep=config.keep)
     model = editor.finish()
+    regroup_products(model)
     qdq.fuse_products(model)
     onnx.save(model, path)
     check_graph(path, source.spec)

@@ -44,7 +44,7 @@ class Config:
 def run(source: Source, config: Config = Config()) -> PassResult:
     """Quantise the fp32 graph in `source.directory`. Raises InputError without scales or recordings."""
     scales = static_scales(source, config.calibration)
-    fp32, path = source.directory / streaming_onnx.FILE_NAME, source.directory / FILE_NAME
+    fp32, path = source.directory / streaming_onnx.LAYERS_NAME, source.directory / FILE_NAME
     ends = {name.partition("/")[0] for name in unsuited_nodes(fp32, ("MatMul", "Gemm", "Conv"))}
     version = tensorrt.tensorrt_minimum(source)
     typed = version_of(version) >= tensorrt.TYPED
