@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper
 
@@ -16,7 +15,7 @@ from edge_speech.training import models
 from edge_speech_tools.convert import onnx as streaming_onnx
 from edge_speech_tools.passes import Source
 from edge_speech_tools.products import regroup_products
-from test_simplify import SMALL, counts, graph_of, outputs_of
+from test_simplify import SMALL, as_onnxruntime_runs_it, counts, graph_of, outputs_of
 
 T, D = 4, 6
 SHAPES = (T, D), (T, 2, 3), (T, 1, 3), (2, 4, 3), (T, 3, 2)
@@ -125,12 +124,7 @@ def test_what_onnxruntime_runs_of_a_conformer(tmp_path: Path) -> None:
     """The Sigmoids of gates are in products, and attention has one product before it and one after it."""
     layers = 2
     model = models.build("conformer", {**SMALL, "num_layers": layers}).eval()
-    made = streaming_onnx.run(Source(model, model.spec, tmp_path))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    onnxruntime.InferenceSession(str(made.path), options, providers=["CPUExecutionProvider"])
-    found = counts(onnx.load(options.optimized_model_filepath))
+    found = counts(as_onnxruntime_runs_it(streaming_onnx.run(Source(model, model.spec, tmp_path)).path))
     assert found["FusedGemm"] == layers
     assert "Sigmoid" not in found
     # Of a layer: four of feed-forward, one and the output of attention, one beside the gate, one after it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,15 @@ def graph_of(nodes: Sequence[onnx.NodeProto], **constants: Any) -> onnx.ModelPro
 
 def counts(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node)
+
+
+def as_onnxruntime_runs_it(path: Path) -> onnx.ModelProto:
+    """A file's graph after onnxruntime's own rewriting."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(path.with_suffix(".optimised.onnx"))
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnx.load(options.optimized_model_filepath)
 
 
 @pytest.mark.parametrize("architecture", models.available())
@@ -316,11 +326,6 @@ def test_a_step_of_a_conformer_reshapes_little(tmp_path: Any) -> None:
 def test_onnxruntime_turns_heads_and_rows_in_its_own_nodes(tmp_path: Any) -> None:
     """What is left of a Conformer's Transposes: one a layer, of what its heads give."""
     model = models.build("conformer", {**SMALL, "num_layers": 3}).eval()
-    made = streaming_onnx.run(Source(model, model.spec, tmp_path))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    onnxruntime.InferenceSession(str(made.path), options, providers=["CPUExecutionProvider"])
-    found = counts(onnx.load(options.optimized_model_filepath))
+    found = counts(as_onnxruntime_runs_it(streaming_onnx.run(Source(model, model.spec, tmp_path)).path))
     assert found["Transpose"] == 3
     assert found["FusedMatMul"] == 6

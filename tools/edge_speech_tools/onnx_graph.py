@@ -6,10 +6,12 @@ import io
 import logging
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -65,6 +67,36 @@ def fold_weights(model: onnx.ModelProto) -> None:
     del graph.node[:]
     graph.node.extend(kept)
     drop_unread(graph)
+
+
+class IndexedGraph:
+    """A graph with its constants by name, and who makes and who reads each value."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.graph = graph
+        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        self.outputs = {value.name for value in graph.output}
+        self.makers = {name: node for node in graph.node for name in node.output}
+        self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in graph.node:
+            for name in node.input:
+                self.readers[name].append(node)
+
+    def value(self, name: str) -> np.ndarray:  # type: ignore[type-arg]
+        """Of a constant."""
+        return numpy_helper.to_array(self.constants[name])
+
+    def constant(self, name: str, values: np.ndarray) -> str:  # type: ignore[type-arg]
+        """A constant of this name, made once."""
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self.graph.initializer.append(self.constants[name])
+        return name
+
+    def only_reader(self, name: str) -> onnx.NodeProto | None:
+        """The one node that reads a value, None where others do or it is an output."""
+        readers = self.readers[name]
+        return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
 
 def values_of(graph: onnx.GraphProto) -> set[str]:

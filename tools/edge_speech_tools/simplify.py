@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edge_speech_tools.onnx_graph import drop_unread, rename
+from edge_speech_tools.onnx_graph import IndexedGraph, drop_unread, rename
 
 # Operators that mean the same without a first dimension of one: those over another axis, those of each
 # element, those that lay out rows, and those that only give the same elements another shape.
@@ -34,23 +34,17 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-class _Rewriter:
+class _Rewriter(IndexedGraph):
     """Copies a graph node by node; a subclass says what a node becomes."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-        graph = self.graph = self.model.graph
-        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        graph = self.model.graph
+        super().__init__(graph)
         values = [*graph.input, *graph.value_info, *graph.output]
         self._shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
         self._shapes |= {name: tuple(tensor.dims) for name, tensor in self.constants.items()}
-        self.outputs = {value.name for value in graph.output}
         self.nodes: list[onnx.NodeProto] = []
-        self.makers = {name: node for node in self.graph.node for name in node.output}
-        self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-        for node in self.graph.node:
-            for name in node.input:
-                self.readers[name].append(node)
 
     def run(self) -> onnx.ModelProto:
         """The model with every node rewritten."""
@@ -68,17 +62,6 @@ class _Rewriter:
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a value; () where it is not known."""
         return self._shapes.get(name, ())
-
-    def constant(self, name: str, values: np.ndarray) -> str:  # type: ignore[type-arg]
-        """A constant of this name, made once."""
-        if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(values, name)
-            self.graph.initializer.append(self.constants[name])
-        return name
-
-    def value(self, name: str) -> np.ndarray:  # type: ignore[type-arg]
-        """Of a constant."""
-        return numpy_helper.to_array(self.constants[name])
 
     def parts(self, node: onnx.NodeProto | None, op_type: str) -> tuple[str, str]:
         """The one variable and the one constant that a node of this kind reads; "" and "" of any other."""
@@ -128,8 +111,7 @@ class _Scaler(_Rewriter):
 
     def _made_for_one(self, name: str) -> onnx.NodeProto | None:
         """The copy of the node that makes a value, where a single node reads it."""
-        alone = len(self.readers[name]) == 1 and name not in self.outputs
-        return self._copies.get(name) if alone else None
+        return self._copies.get(name) if self.only_reader(name) else None
 
 
 class _Joiner(_Rewriter):
@@ -198,9 +180,8 @@ class _Convolver(_Rewriter):
 
     def _turned(self, y: str) -> str:
         """The (B, T, C) that y (B, C, T) is turned to, and no more; "" where it is not."""
-        readers = self.readers[y]
-        alone = len(readers) == 1 and y not in self.outputs
-        return readers[0].output[0] if alone and _swaps(readers[0]) else ""
+        reader = self.only_reader(y)
+        return reader.output[0] if reader is not None and _swaps(reader) else ""
 
     def _multiply(self, node: onnx.NodeProto, rows: str, turned: str) -> None:
         """The windows of each output row, (B, U, K C), times the weight (K C, O)."""
