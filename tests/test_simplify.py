@@ -288,6 +288,22 @@ def test_nodes_that_are_left(name: str, left: dict[str, int]) -> None:
     assert found == left
 
 
+def test_an_output_may_be_read_on() -> None:
+    """By what reads it as it is, and by what reads it without its batch; and it may be a state as it came."""
+    nodes = [
+        node("MatMul", ["x", "w"], ["y"], name="layer"),
+        node("ReduceMean", ["y", "rows"], ["mean"], keepdims=1),
+        node("Mul", ["y", "mean"], ["z"]),
+        node("Reshape", ["x", "flat"], ["same"]),
+    ]
+    model = graph_of(nodes, w=W, rows=np.array([1]), flat=np.array([T, D]))
+    for name in ("z", "same"):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    model = onnx.shape_inference.infer_shapes(model)
+    for want, got in zip(outputs_of(model), outputs_of(simplified(model)), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-6)
+
+
 def test_what_a_branch_reads_is_read() -> None:
     """Of a value from outside, a constant, and what nobody reads only the last goes."""
     branches = [

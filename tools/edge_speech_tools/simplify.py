@@ -261,11 +261,12 @@ class _Flattener(_Rewriter):
         """The model with every node rewritten; an output that is an earlier value has its name."""
         model, names = super().run(), dict[str, str]()
         for node in list(model.graph.node):
-            made, y = node.input[0] if node.input else "", node.output[0]
-            free = made not in self._inputs | self.outputs | names.keys()
-            if node.op_type == "Reshape" and y in self.outputs and free and self._made[made] == self.shape(y):
-                names[made] = y
-                model.graph.node.remove(node)
+            if node.op_type == "Reshape" and node.output[0] in self.outputs:
+                made, y = node.input[0], node.output[0]
+                free = made not in self._inputs | self.outputs | names.keys()
+                if free and self.shape(y) and self._made[made] == self.shape(y):
+                    names[made] = y
+                    model.graph.node.remove(node)
         rename(model.graph, names)
         return model
 
@@ -289,6 +290,7 @@ class _Flattener(_Rewriter):
             self._add(node.output, node.output, [self.shape(y) for y in node.output])
         for name in self.outputs.intersection(node.output):
             if name not in self._made:
+                self._made[name] = self.shape(name)
                 self.reshape(self._source[name], name, self.shape(name))
 
     def _add(self, values: Sequence[str], made: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:
