@@ -20,7 +20,7 @@ from edge_speech_tools.onnx_graph import drop_unread
 from edge_speech_tools.passes import Source
 from edge_speech_tools.simplify import simplified
 
-SMALL = {"vocab_size": 9, "dropout": 0.0}
+SMALL = {"vocab_size": 9, "dropout": 0.0, "num_layers": 2}
 T, D = 4, 6
 
 
@@ -93,7 +93,7 @@ def test_products_of_a_conformer_have_two_dimensions(tmp_path: Any) -> None:
     ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in inferred.graph.value_info}
     constants = {tensor.name for tensor in inferred.graph.initializer}
     products = [n for n in inferred.graph.node if n.op_type == "MatMul" and n.input[1] in constants]
-    assert len(products) > 40
+    assert len(products) > 15
     assert {ranks[n.output[0]] for n in products} == {2}
 
 
