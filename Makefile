@@ -6,12 +6,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Few of the packages' 24 000 files are imported; those are compiled then.
+INSTALL := $(BIN)/pip install --quiet --no-compile
 DEMO_TARGET := linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 CPP := $(shell find cpp_runtime examples -name '*.cc' -o -name '*.h')
 DIGITS := examples/digits
-
-# Of the packages' 24 000 files few are imported, and those are compiled then: a minute and a half less to set up.
-export PIP_NO_COMPILE := 1
 
 .PHONY: all demo test lint format asan aarch64 aarch64-build clean
 all: lint test
@@ -21,30 +20,30 @@ all: lint test
 .venv/.torch: pyproject.toml
 	@echo "setting up .venv: about 2.9 GB installed, a few minutes"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --no-deps torchaudio==2.11.0
+	$(INSTALL) --upgrade pip
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --no-deps torchaudio==2.11.0
 	touch $@
 
 # Everything else, and the extension; it is rebuilt when its sources change.
 .venv/.built: .venv/.torch CMakeLists.txt $(CPP)
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $@
 
 # Oracles that have no wheel for every Python; the tests that need them skip, visibly, where they do not install.
 .venv/.peers: .venv/.torch
-	$(BIN)/pip install --quiet kenlm==0.3.0 || echo "kenlm does not install here: its tests will be skipped"
-	$(BIN)/pip install --quiet flashlight-text==0.0.7 || echo "flashlight-text does not install here: its tests will be skipped"
+	$(INSTALL) kenlm==0.3.0 || echo "kenlm does not install here: its tests will be skipped"
+	$(INSTALL) flashlight-text==0.0.7 || echo "flashlight-text does not install here: its tests will be skipped"
 	touch $@
 
 # TensorRT's Python bindings without TensorRT: what our code calls is held against them. Those of 10.16 and 11.4
 # are required, those of JetPack 6 (8.6, 10.3) where they install.
 BINDINGS := .venv/bindings
 .venv/.bindings: .venv/.torch
-	$(BIN)/pip install --quiet --no-deps --target $(BINDINGS)/10.16.1.11 tensorrt-cu13-bindings==10.16.1.11
-	$(BIN)/pip install --quiet --no-deps --target $(BINDINGS)/11.4.0.106 tensorrt-cu13-bindings==11.4.0.106
-	$(BIN)/pip install --quiet --no-deps --target $(BINDINGS)/10.3.0 tensorrt-cu12-bindings==10.3.0 || echo "the bindings of TensorRT 10.3 do not install here: their tests will be skipped"
-	$(BIN)/pip install --quiet --no-deps --target $(BINDINGS)/8.6.1 tensorrt-bindings==8.6.1 || echo "the bindings of TensorRT 8.6 do not install here: their tests will be skipped"
+	$(INSTALL) --no-deps --target $(BINDINGS)/10.16.1.11 tensorrt-cu13-bindings==10.16.1.11
+	$(INSTALL) --no-deps --target $(BINDINGS)/11.4.0.106 tensorrt-cu13-bindings==11.4.0.106
+	$(INSTALL) --no-deps --target $(BINDINGS)/10.3.0 tensorrt-cu12-bindings==10.3.0 || echo "the bindings of TensorRT 10.3 do not install here: their tests will be skipped"
+	$(INSTALL) --no-deps --target $(BINDINGS)/8.6.1 tensorrt-bindings==8.6.1 || echo "the bindings of TensorRT 8.6 do not install here: their tests will be skipped"
 	touch $@
 
 demo: .venv/.built
