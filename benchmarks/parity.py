@@ -75,7 +75,9 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--eval", type=Path, required=True, help="manifest of recordings to compare on")
-    parser.add_argument("--calibration", type=Path, required=True, help="manifest to measure ranges on")
+    parser.add_argument(
+        "--calibration", type=Path, required=True, help=f"manifest whose first {CALIBRATION} give the ranges"
+    )
     parser.add_argument("--limit", type=int, default=50, help="recordings of --eval (default: 50)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
     return parser.parse_args()

@@ -260,7 +260,7 @@ def test_hostile_model_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"version": 99}, "version 99"),
         ({"tokens": ["<blk>"]}, "1 tokens for 11 outputs"),
         ({"config": {"d_model": 1 << 40}}, "allowed are 1 to"),
-        ({"config": {"d_model": 4096, "num_features": 23, "vocab_size": 11}}, "inconsistent"),
+        ({"config": {"d_model": 4096, "num_features": 23, "vocab_size": 11}}, "inconsistent: Missing key"),
         ({"frontend": {"type": "fbank", "num_mel_bins": 80}}, "80 bins, the model reads 23"),
     ],
 )

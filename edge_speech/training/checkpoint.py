@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,9 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     except KeyError as error:
         raise InputError(f"{path} lacks {error}; make it with edge-speech train") from error
     except (InputError, TypeError, RuntimeError, AttributeError) as error:
-        raise InputError(f"{path} is inconsistent: {str(error).splitlines()[0]}") from error
+        heading, *details = str(error).splitlines()  # torch names the weights that do not fit below a heading
+        reason = details[0] if details and heading.endswith(":") else heading
+        raise InputError(f"{path} is inconsistent: {textwrap.shorten(reason, 240)}") from error
 
 
 def _from_plain(data: dict[str, Any]) -> LoadedModel:
