@@ -122,7 +122,7 @@ def lint_tiles(model: torch.nn.Module, tiles: Mapping[str, int]) -> list[Finding
         Finding(
             "tile",
             WARNING,
-            f"{len(off)} layers read a width that is no multiple of {tile}: {shown}",
+            f"a width that is no multiple of {tile} is read by {shown}",
             f"choose widths and pruning ratios that leave multiples of {tile} (`prune --tile {tile}`)",
         )
     ]
